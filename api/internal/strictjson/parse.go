@@ -1,0 +1,339 @@
+package strictjson
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Parse reads one JSON text.
+func Parse(data []byte) (Value, error) {
+	if !utf8.Valid(data) {
+		return Value{}, &Error{Reason: "the text is not valid UTF-8"}
+	}
+	// Room on the stack for what most texts need.
+	var (
+		steps   [MaxDepth]step
+		members [16]Member
+		items   [4]Value
+	)
+	p := parser{text: string(data), steps: steps[:0], members: members[:0], items: items[:0]}
+	p.space()
+	v, err := p.value()
+	if err != nil {
+		return Value{}, err
+	}
+	p.space()
+	if p.at != len(p.text) {
+		return Value{}, p.fail("unexpected bytes after the end of the JSON text")
+	}
+	return v, nil
+}
+
+// ParseObject reads one JSON text that is an object.
+func ParseObject(data []byte) (*Object, error) {
+	v, err := Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	o := NewObject("", v)
+	if o.err != nil {
+		return nil, o.err
+	}
+	return o, nil
+}
+
+// parser stands at byte at of text. A path is only put together for an error:
+// were it carried along as a string, a long name around many small values would
+// cost the square of the text's length.
+type parser struct {
+	text string
+	at   int
+	// steps lead from the top to the value being read.
+	steps []step
+	// members and items hold those of every open object and array, outermost
+	// first, so that a finished one takes one allocation of the right size.
+	members []Member
+	items   []Value
+	values  int
+}
+
+// step is the name of a member, or the index of an item if isItem is set.
+type step struct {
+	name   string
+	index  int
+	isItem bool
+}
+
+func (p *parser) fail(reason string) *Error {
+	var path []byte
+	for _, s := range p.steps {
+		switch {
+		case s.isItem:
+			path = append(strconv.AppendInt(append(path, '['), int64(s.index), 10), ']')
+		case len(path) > 0:
+			path = append(append(path, '.'), s.name...)
+		default:
+			path = append(path, s.name...)
+		}
+		if len(path) > maxField {
+			break
+		}
+	}
+	return Errorf(string(path), "%s (at byte %d)", reason, p.at)
+}
+
+func (p *parser) push(s step) { p.steps = append(p.steps, s) }
+
+func (p *parser) pop() { p.steps = p.steps[:len(p.steps)-1] }
+
+func (p *parser) space() {
+	for p.at < len(p.text) {
+		switch p.text[p.at] {
+		case ' ', '\t', '\n', '\r':
+			p.at++
+		default:
+			return
+		}
+	}
+}
+
+func (p *parser) value() (Value, error) {
+	if p.values++; p.values > max(MaxValues, len(p.text)/16) {
+		return Value{}, p.fail("too many values in one text")
+	}
+	if p.at == len(p.text) {
+		return Value{}, p.fail("the JSON text ends too early")
+	}
+	switch c := p.text[p.at]; {
+	case c == '{' || c == '[':
+		// The steps lead through the containers around this one.
+		if len(p.steps) == MaxDepth {
+			return Value{}, p.fail("nested too deeply")
+		}
+		if c == '{' {
+			return p.object()
+		}
+		return p.array()
+	case c == '"':
+		s, err := p.str()
+		return Value{Kind: String, Text: s}, err
+	case c == '-' || '0' <= c && c <= '9':
+		return p.integer()
+	case p.word("true"):
+		return Value{Kind: Bool, Truth: true}, nil
+	case p.word("false"):
+		return Value{Kind: Bool}, nil
+	case p.word("null"):
+		return Value{Kind: Null}, nil
+	}
+	return Value{}, p.fail("expected a JSON value")
+}
+
+func (p *parser) word(w string) bool {
+	if !strings.HasPrefix(p.text[p.at:], w) {
+		return false
+	}
+	p.at += len(w)
+	return true
+}
+
+// next skips white space and takes the byte c if it comes next.
+func (p *parser) next(c byte) bool {
+	p.space()
+	if p.at < len(p.text) && p.text[p.at] == c {
+		p.at++
+		return true
+	}
+	return false
+}
+
+func (p *parser) object() (Value, error) {
+	p.at++
+	if p.next('}') {
+		return Value{Kind: ObjectKind}, nil
+	}
+	first := len(p.members)
+	for {
+		if err := p.member(first); err != nil {
+			return Value{}, err
+		}
+		if p.next(',') {
+			continue
+		}
+		if p.next('}') {
+			v := Value{Kind: ObjectKind, Members: slices.Clone(p.members[first:])}
+			p.members = p.members[:first]
+			return v, nil
+		}
+		return Value{}, p.fail("expected ',' or '}'")
+	}
+}
+
+// member reads one member of the object whose members begin at first.
+func (p *parser) member(first int) error {
+	p.space()
+	if p.at == len(p.text) || p.text[p.at] != '"' {
+		return p.fail("expected the name of a member")
+	}
+	name, err := p.str()
+	if err != nil {
+		return err
+	}
+	p.push(step{name: name})
+	for i := range p.members[first:] {
+		if p.members[first+i].Name == name {
+			return p.fail("duplicate member")
+		}
+	}
+	if len(p.members)-first == MaxMembers {
+		return p.fail("too many members")
+	}
+	if !p.next(':') {
+		return p.fail("expected ':'")
+	}
+	p.space()
+	v, err := p.value()
+	if err != nil {
+		return err
+	}
+	p.pop()
+	p.members = append(p.members, Member{Name: name, Value: v})
+	return nil
+}
+
+func (p *parser) array() (Value, error) {
+	p.at++
+	if p.next(']') {
+		return Value{Kind: Array}, nil
+	}
+	first := len(p.items)
+	for {
+		p.push(step{index: len(p.items) - first, isItem: true})
+		p.space()
+		item, err := p.value()
+		if err != nil {
+			return Value{}, err
+		}
+		p.pop()
+		p.items = append(p.items, item)
+		if p.next(',') {
+			continue
+		}
+		if p.next(']') {
+			v := Value{Kind: Array, Items: slices.Clone(p.items[first:])}
+			p.items = p.items[:first]
+			return v, nil
+		}
+		return Value{}, p.fail("expected ',' or ']'")
+	}
+}
+
+// integer reads an integer of at most 53 bits in its one canonical form.
+func (p *parser) integer() (Value, error) {
+	start := p.at
+	for p.at < len(p.text) && strings.IndexByte("+-.0123456789eE", p.text[p.at]) >= 0 {
+		p.at++
+	}
+	digits := p.text[start:p.at]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || strconv.FormatInt(n, 10) != digits || n > MaxInteger || n < -MaxInteger {
+		return Value{}, p.fail("expected an integer between -(2^53-1) and 2^53-1 without fraction or exponent")
+	}
+	return Value{Kind: Integer, Number: n}, nil
+}
+
+// str reads a string; p.at stands on its first quotation mark.
+func (p *parser) str() (string, error) {
+	p.at++
+	start := p.at
+	for p.at < len(p.text) {
+		switch c := p.text[p.at]; {
+		case c == '"':
+			s := p.text[start:p.at]
+			p.at++
+			return s, nil
+		case c == '\\':
+			return p.escaped(start)
+		case c < 0x20:
+			return "", p.fail("control character in a string")
+		default:
+			p.at++
+		}
+	}
+	return "", p.fail("the string does not end")
+}
+
+// escaped reads on from the first backslash of a string that began at start.
+func (p *parser) escaped(start int) (string, error) {
+	var b strings.Builder
+	b.WriteString(p.text[start:p.at])
+	for p.at < len(p.text) {
+		c := p.text[p.at]
+		switch {
+		case c == '"':
+			p.at++
+			return b.String(), nil
+		case c < 0x20:
+			return "", p.fail("control character in a string")
+		case c != '\\':
+			b.WriteByte(c)
+			p.at++
+			continue
+		}
+		r, ok := p.escape()
+		if !ok {
+			return "", p.fail("bad escape in a string")
+		}
+		b.WriteRune(r)
+	}
+	return "", p.fail("the string does not end")
+}
+
+// escape reads one escape, a surrogate pair included.
+func (p *parser) escape() (rune, bool) {
+	if p.at+1 >= len(p.text) {
+		return 0, false
+	}
+	c := p.text[p.at+1]
+	if c != 'u' {
+		i := strings.IndexByte(`"\/bfnrt`, c)
+		if i < 0 {
+			return 0, false
+		}
+		p.at += 2
+		return rune("\"\\/\b\f\n\r\t"[i]), true
+	}
+	r, ok := p.hex4()
+	if !ok {
+		return 0, false
+	}
+	if !utf16.IsSurrogate(r) {
+		return r, true
+	}
+	// RFC 8259 section 8.2: an unpaired surrogate has no agreed meaning.
+	if !strings.HasPrefix(p.text[p.at:], `\u`) {
+		return 0, false
+	}
+	low, ok := p.hex4()
+	if !ok {
+		return 0, false
+	}
+	r = utf16.DecodeRune(r, low)
+	return r, r != utf8.RuneError
+}
+
+// hex4 reads "\uXXXX".
+func (p *parser) hex4() (rune, bool) {
+	if p.at+6 > len(p.text) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(p.text[p.at+2:p.at+6], 16, 16)
+	if err != nil {
+		return 0, false
+	}
+	p.at += 6
+	return rune(n), true
+}

@@ -1,0 +1,116 @@
+package statement
+
+import (
+	"strings"
+	"time"
+)
+
+// Identifiers are short ASCII tokens: nothing that needs quoting, folding or
+// normalising, and too short to hold a sentence about a person. They are
+// checked by hand, as a regular expression would be half the cost of reading a
+// statement.
+
+// isWord tells whether s is 1 to most characters: a lower-case letter or digit
+// (or, with upper, an upper-case letter), then more of these or of marks.
+func isWord(s, marks string, most int, upper bool) bool {
+	if len(s) < 1 || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		alphanumeric := 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || upper && 'A' <= c && c <= 'Z'
+		if !alphanumeric && (i == 0 || strings.IndexByte(marks, c) < 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// isLog tells whether s is a host name, then up to four path segments.
+func isLog(s string) bool {
+	host, path, more := strings.Cut(s, "/")
+	if !isWord(host, ".-", 128, false) {
+		return false
+	}
+	for n := 0; more; n++ {
+		var segment string
+		segment, path, more = strings.Cut(path, "/")
+		if n == 4 || !isWord(segment, "._-", 64, false) {
+			return false
+		}
+	}
+	return true
+}
+
+// mediaMarks are the characters that RFC 6838 section 4.2 allows behind the
+// first of a restricted-name.
+const mediaMarks = "!#$&^_.+-"
+
+// isMedia tells whether s is a type and a subtype.
+func isMedia(s string) bool {
+	kind, subtype, ok := strings.Cut(s, "/")
+	return ok && isWord(kind, mediaMarks, 64, false) && isWord(subtype, mediaMarks, 96, false)
+}
+
+// AttributesMediaType is the media type under which sealed attributes are
+// committed. No document may have it.
+const AttributesMediaType = "application/vnd.trialog.attributes+json"
+
+// CheckToken checks an identifier: 1 to 64 characters A-Z a-z 0-9 . _ : -,
+// beginning with a letter or a digit.
+func CheckToken(field, s string) error {
+	if !isWord(s, "._:-", 64, true) {
+		return fieldErrorf(field, "expected 1 to 64 of the characters A-Z a-z 0-9 . _ : -, beginning with a letter or digit")
+	}
+	return nil
+}
+
+// CheckLog checks the name of a TrialLog, the schema-less URL from which the
+// origins of its shards derive, such as "log.example.org/trials".
+func CheckLog(field, s string) error {
+	if !isLog(s) {
+		return fieldErrorf(field, "expected a schema-less URL in lower case without a trailing slash, such as log.example.org/trials")
+	}
+	return nil
+}
+
+// CheckMediaType checks the media type of a document: type/subtype in lower
+// case, without parameters (RFC 6838 section 4.2).
+func CheckMediaType(field, s string) error {
+	if !isMedia(s) {
+		return fieldErrorf(field, "expected a media type in lower case without parameters, such as application/pdf")
+	}
+	if s == AttributesMediaType {
+		return fieldErrorf(field, "%s is not the media type of a document", s)
+	}
+	return nil
+}
+
+// Date is a date as somebody stated it, with the precision in which they did:
+// "2012", "2012-05", "2012-05-01", or a time in UTC "2012-05-01T10:00:00Z"
+// (RFC 3339). It is a claim; time bounds come from witnesses.
+type Date string
+
+// layout returns the one layout that d can have, by its length.
+func (d Date) layout() string {
+	switch len(d) {
+	case len("2006"):
+		return "2006"
+	case len("2006-01"):
+		return "2006-01"
+	case len(time.DateOnly):
+		return time.DateOnly
+	}
+	return "2006-01-02T15:04:05Z"
+}
+
+// CheckDate checks the form of d, and that it is a day of the calendar from
+// 1900 on.
+func CheckDate(field string, d Date) error {
+	t, err := time.Parse(d.layout(), string(d))
+	// Formatting again catches what time.Parse forgives, such as fractions.
+	if err == nil && t.Year() >= 1900 && t.Format(d.layout()) == string(d) {
+		return nil
+	}
+	return fieldErrorf(field, "expected a date YYYY, YYYY-MM, YYYY-MM-DD, or a UTC time YYYY-MM-DDThh:mm:ssZ")
+}
