@@ -1,0 +1,53 @@
+//go:build faults
+
+package fault
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Variable is the environment variable that arms one place:
+//
+//	NAME=kill@N   the process is killed with SIGKILL at the N-th hit
+//	NAME=error@N  the N-th hit returns ErrInjected
+//
+// A place named "step.after" stands behind a write that has taken effect, so
+// that an error there is an error of something that persisted.
+const Variable = "TRIALOG_FAULT"
+
+var state struct {
+	sync.Mutex
+	hits map[string]int
+}
+
+// Hit counts a hit of the place and does what Variable says.
+func Hit(name string) error {
+	place, action, ok := strings.Cut(os.Getenv(Variable), "=")
+	if !ok || place != name {
+		return nil
+	}
+	kind, at, _ := strings.Cut(action, "@")
+	n, err := strconv.Atoi(at)
+	if err != nil {
+		n = 1
+	}
+	state.Lock()
+	defer state.Unlock()
+	if state.hits == nil {
+		state.hits = map[string]int{}
+	}
+	state.hits[name]++
+	if state.hits[name] != n {
+		return nil
+	}
+	if kind == "kill" {
+		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+	return fmt.Errorf("%w at %s", ErrInjected, name)
+}

@@ -1,0 +1,119 @@
+package tile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/trialog/trialog/services/internal/blob"
+)
+
+// OpenWriter opens the tiles in store for writing, wherever the last writer
+// stopped, and checks their right edge: the entries of the growing bundle
+// against their leaf hashes, the growing tiles against the root of the head, and
+// on every level the last full tile, and the last full bundle, against the hash
+// above. It does not read the rest. Errors match ErrCorrupt when an object is
+// missing or wrong.
+//
+// In an empty store it writes the head of the empty log. So a head that is
+// missing later is a loss, and not taken for a new log.
+func OpenWriter(ctx context.Context, store blob.Store) (*Writer, error) {
+	h, err := readHead(ctx, store)
+	if err != nil {
+		return nil, fmt.Errorf("open tiles: %w", err)
+	}
+	e, err := loadEdge(ctx, store, h)
+	if err != nil {
+		return nil, fmt.Errorf("open tiles at size %d: %w", h.size, err)
+	}
+	w := &Writer{store: store, edge: e, root: h.root}
+	w.grow, _ = store.(blob.Extender)
+	if err := w.sweep(ctx); err != nil {
+		return nil, fmt.Errorf("open tiles at size %d: remove old tails: %w", h.size, err)
+	}
+	return w, nil
+}
+
+// readHead reads the head, or writes the first one if the store has no tiles.
+func readHead(ctx context.Context, store blob.Store) (head, error) {
+	data, err := store.Get(ctx, headKey)
+	if errors.Is(err, blob.ErrNotFound) {
+		for _, prefix := range []string{"tile/", tailPrefix} {
+			for key, err := range store.List(ctx, prefix) {
+				if err != nil {
+					return head{}, err
+				}
+				return head{}, &CorruptError{Object: headKey, Reason: "missing, although there is " + key}
+			}
+		}
+		h := head{root: EmptyRoot()}
+		return h, store.Put(ctx, blob.Object{Key: headKey, Data: h.format()})
+	}
+	if err != nil {
+		return head{}, err
+	}
+	h, err := parseHead(data)
+	if err != nil {
+		return head{}, &CorruptError{Object: headKey, Reason: err.Error()}
+	}
+	return h, nil
+}
+
+// loadEdge reads and checks the right edge of the tree of h.
+func loadEdge(ctx context.Context, store blob.Store, h head) (*edge, error) {
+	r := NewReader(store)
+	// The reader checks the growing tiles against the root.
+	t, err := r.Tree(ctx, h.size, h.root)
+	if err != nil {
+		return nil, err
+	}
+	e := &edge{size: h.size, tiles: make([]*nodes, len(t.edge))}
+	for level := range t.edge {
+		e.tiles[level] = new(nodes)
+		if t.edge[level] != nil {
+			e.tiles[level] = t.edge[level]
+		}
+		// … and the last full tile of each level against the hash above it.
+		if index, _ := edgeWidth(h.size, level); index > 0 {
+			if _, err := t.fullTile(ctx, level, index-1); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	index, width := edgeWidth(h.size, 0)
+	if index > 0 {
+		last := Path{Entries: true, Index: index - 1, Width: FullWidth}
+		if _, err := t.BundleBytes(ctx, last); err != nil {
+			return nil, err
+		}
+	}
+	if width > 0 {
+		last := Path{Entries: true, Index: index, Width: width}
+		if e.bundle, err = t.BundleBytes(ctx, last); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// sweep removes tails that no longer, or do not yet, count: a crash left them.
+func (w *Writer) sweep(ctx context.Context) error {
+	current := w.edge.tailKeys()
+	var garbage []string
+	for key, err := range w.store.List(ctx, tailPrefix) {
+		if err != nil {
+			return err
+		}
+		if key != headKey && !slices.Contains(current, key) {
+			garbage = append(garbage, key)
+		}
+	}
+	if len(garbage) == 0 {
+		return nil
+	}
+	return w.store.Delete(ctx, garbage...)
+}
