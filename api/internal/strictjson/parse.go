@@ -101,7 +101,8 @@ func (p *parser) space() {
 }
 
 func (p *parser) value() (Value, error) {
-	if p.values++; p.values > max(MaxValues, len(p.text)/16) {
+	p.values++
+	if p.values > max(MaxValues, len(p.text)/16) {
 		return Value{}, p.fail("too many values in one text")
 	}
 	if p.at == len(p.text) {

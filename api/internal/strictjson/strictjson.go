@@ -128,7 +128,7 @@ func (o *Object) Path(name string) string {
 }
 
 // Fail records an error at member name, unless there is one already.
-func (o *Object) Fail(name, format string, args ...any) {
+func (o *Object) Fail(name, format string, args ...any) { //nolint:goprintffuncname // reads as what it does: o.Fail("origin", "expected …")
 	if o.err == nil {
 		o.err = Errorf(o.Path(name), format, args...)
 	}

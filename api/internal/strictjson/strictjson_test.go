@@ -226,8 +226,10 @@ func TestObjectErrors(t *testing.T) {
 				o.Text(name)
 			}
 		}, "f", "unknown member"},
-		"unknown case variant": {`{"a":"x","A":"x"}`, func(o *strictjson.Object) { o.Text("a") }, "A",
-			`names are case-sensitive: "a"`},
+		"unknown case variant": {
+			`{"a":"x","A":"x"}`, func(o *strictjson.Object) { o.Text("a") }, "A",
+			`names are case-sensitive: "a"`,
+		},
 		"missing":               {`{}`, func(o *strictjson.Object) { o.Text("a") }, "a", "missing, expected a string"},
 		"missing, case variant": {`{"A":"x"}`, func(o *strictjson.Object) { o.Text("a") }, "a", `found "A"`},
 		"wrong type":            {`{"a":1}`, func(o *strictjson.Object) { o.Text("a") }, "a", "expected a string, found an integer"},
