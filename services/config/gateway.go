@@ -173,20 +173,21 @@ func ParseGateway(raw []byte) (*Gateway, error) {
 }
 
 // WithDefaults returns the configuration with its defaults filled in.
-func (c Gateway) WithDefaults() Gateway {
-	if c.Listen == "" {
-		c.Listen = DefaultGatewayListen
+func (c *Gateway) WithDefaults() Gateway {
+	d := *c
+	if d.Listen == "" {
+		d.Listen = DefaultGatewayListen
 	}
-	if c.GRPCListen == "" {
-		c.GRPCListen = DefaultGatewayGRPCListen
+	if d.GRPCListen == "" {
+		d.GRPCListen = DefaultGatewayGRPCListen
 	}
-	if c.MaxDocumentBytes == 0 {
-		c.MaxDocumentBytes = DefaultGatewayDocument
+	if d.MaxDocumentBytes == 0 {
+		d.MaxDocumentBytes = DefaultGatewayDocument
 	}
-	if c.MaxUploads == 0 {
-		c.MaxUploads = DefaultGatewayUploads
+	if d.MaxUploads == 0 {
+		d.MaxUploads = DefaultGatewayUploads
 	}
-	return c
+	return d
 }
 
 // Validate says whether the configuration can be used. The error names the

@@ -1,0 +1,277 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/trialog/trialog/api/entry"
+	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
+	"github.com/trialog/trialog/api/receipt"
+	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/api/verify"
+)
+
+// maxBeacon bounds a beacon in bytes: a note with the signatures of some twenty
+// witnesses, ML-DSA-44 included, has half of it.
+const maxBeacon = 128 << 10
+
+func (g *Gateway) getLog(ctx context.Context, _ *caller, _ *trialogv1.GetLogRequest) (*trialogv1.GetLogResponse, error) {
+	head, err := g.head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &trialogv1.GetLogResponse{
+		Log: g.log, Origin: head.origin, Checkpoint: head.text(),
+		Policy: string(g.cfg.Policy), PolicySidecar: string(g.cfg.Sidecar), PolicyFingerprint: g.policy.Fingerprint(),
+	}, nil
+}
+
+func (g *Gateway) submit(ctx context.Context, who *caller, req *trialogv1.SubmitRequest) (*trialogv1.SubmitResponse, error) {
+	if err := checkWait(req.GetWait()); err != nil {
+		return nil, err
+	}
+	if len(req.GetEnvelope()) == 0 {
+		return nil, invalid("envelope", "missing, expected a DSSE envelope")
+	}
+	if len(req.GetBeacon()) > maxBeacon {
+		return nil, invalid("beacon", fmt.Sprintf("expected a checkpoint note of at most %d bytes", maxBeacon))
+	}
+	env, s, err := parseEnvelope(req.GetEnvelope())
+	if err != nil {
+		return nil, err
+	}
+	if s.Log != g.log {
+		return nil, invalid("envelope.payload.predicate.log", fmt.Sprintf("expected %q, the name of this log", g.log))
+	}
+	roles, err := firstRoles(who, s)
+	if err != nil {
+		return nil, err
+	}
+	undo, err := g.quota.statement(s.Organisation)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := g.add(ctx, s.Identity(env.Payload), &trialogv1.AddRequest{Submit: req, GrantedRoles: roles})
+	if err != nil {
+		undo()
+		return nil, sequencerFault(err, submitted)
+	}
+	if resp.GetDuplicate() {
+		undo()
+	}
+	return resp, nil
+}
+
+func checkWait(w trialogv1.Wait) error {
+	if _, ok := trialogv1.Wait_name[int32(w)]; !ok {
+		return invalid("wait", "expected WAIT_FINAL or WAIT_PENDING")
+	}
+	return nil
+}
+
+// parseEnvelope reads an envelope and its statement and says where in the
+// request an error is. Who signed, the sequencer checks: it knows the keys.
+func parseEnvelope(raw []byte) (*statement.Envelope, *statement.Statement, error) {
+	env, err := statement.ParseEnvelope(raw)
+	if err != nil {
+		return nil, nil, invalidField(err, submittedEnvelope)
+	}
+	s, err := statement.Decode(env.Payload)
+	if err != nil {
+		return nil, nil, invalidField(err, under("envelope.payload"))
+	}
+	return env, s, nil
+}
+
+// submittedEnvelope rewrites a path inside an envelope.
+func submittedEnvelope(path string) string {
+	if path == "envelope" { // its length
+		return path
+	}
+	return under("envelope")(path)
+}
+
+// firstRoles returns the roles that the first enrolment of an organisation may
+// ask for. It is the one statement that no enrolled key can vouch for, so the
+// caller has to.
+func firstRoles(who *caller, s *statement.Statement) ([]string, error) {
+	if _, first := s.RecoveryKey(); !first {
+		return nil, nil
+	}
+	if err := who.require(who.rule.sometimes); err != nil {
+		return nil, err
+	}
+	if err := who.speaksFor("envelope.payload.predicate.organisation", s.Organisation); err != nil {
+		return nil, err
+	}
+	return who.roles, nil
+}
+
+// errUnproven says that the sequencer answered with what does not hold.
+var errUnproven = errors.New("the answer does not verify")
+
+// sequencerFault is fromSequencer for errors that may be the gateway's own.
+func sequencerFault(err error, path func(string) string) error {
+	var f *fault
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, errUnproven):
+		return unavailable("the log gave no receipt that verifies; its operator has been told")
+	}
+	return fromSequencer(err, path)
+}
+
+// add hands a statement to the sequencer and checks what comes back. Its errors
+// are those of the sequencer, or wrap errUnproven.
+func (g *Gateway) add(
+	ctx context.Context, id statement.Identity, req *trialogv1.AddRequest,
+) (*trialogv1.SubmitResponse, error) {
+	added, err := g.sequencer.Add(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	resp := added.GetSubmitted()
+	if got := resp.GetIdentity(); got != id.String() {
+		return nil, g.unproven(ctx, id, "identity")
+	}
+	switch {
+	case resp.GetState() == trialogv1.State_STATE_FINAL:
+		if _, err := g.check(ctx, id, resp.GetReceipt(), resp.GetIndex()); err != nil {
+			return nil, err
+		}
+	case resp.GetState() == trialogv1.State_STATE_PENDING:
+		// Also to a caller who waited in vain for FINAL.
+		if err := g.checkPromise(id, resp); err != nil {
+			return nil, g.unproven(ctx, id, "promise")
+		}
+	default:
+		return nil, g.unproven(ctx, id, "state")
+	}
+	return resp, nil
+}
+
+// checkPromise verifies the promise in resp as check does a receipt.
+func (g *Gateway) checkPromise(id statement.Identity, resp *trialogv1.SubmitResponse) error {
+	promise, err := receipt.ParsePending(resp.GetPending(), g.policy.Trust().PendingKeys...)
+	if err != nil {
+		return err
+	}
+	if promise.Identity != id || promise.Index != resp.GetIndex() || promise.Log != g.log || len(resp.GetReceipt()) > 0 {
+		return errUnproven
+	}
+	return nil
+}
+
+// check verifies a receipt offline before it is given to anybody, and returns
+// its statement.
+func (g *Gateway) check(ctx context.Context, id statement.Identity, raw []byte, index uint64) (*statement.Statement, error) {
+	verdict, err := verify.Verify(verify.Input{
+		Receipt: raw, Policy: g.policy, StatementOnly: true, Now: g.cfg.Now(),
+	})
+	if err != nil {
+		// The reason may repeat what the statement says, the link does not.
+		return nil, g.unproven(ctx, id, string(verdict.Failure.Link))
+	}
+	if verdict.Statement.Identity != id || verdict.Inclusion.Index != index {
+		return nil, g.unproven(ctx, id, "other statement")
+	}
+	s, err := statementOf(raw)
+	if err != nil {
+		return nil, g.unproven(ctx, id, "statement")
+	}
+	return s, nil
+}
+
+// statementOf reads the statement in a receipt that was verified.
+func statementOf(raw []byte) (*statement.Statement, error) {
+	r, err := receipt.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	e, err := entry.Parse(r.Entry)
+	if err != nil {
+		return nil, err
+	}
+	_, s, err := statement.Parse(e.Envelope)
+	return s, err
+}
+
+// unproven records that the sequencer's answer does not hold.
+func (g *Gateway) unproven(ctx context.Context, id statement.Identity, link string) error {
+	g.cfg.Log.LogAttrs(ctx, slog.LevelError, "sequencer's answer does not verify",
+		slog.String("identity", id.String()), slog.String("link", link))
+	return errUnproven
+}
+
+func (g *Gateway) getReceipt(
+	ctx context.Context, _ *caller, req *trialogv1.GetReceiptRequest,
+) (*trialogv1.GetReceiptResponse, error) {
+	id, err := digestField("identity", req.GetIdentity())
+	if err != nil {
+		return nil, err
+	}
+	found, _, err := g.find(ctx, id, "identity")
+	return found, err
+}
+
+// find gets a receipt that verifies, and its statement. field is what the
+// caller named the statement in.
+func (g *Gateway) find(
+	ctx context.Context, id statement.Identity, field string,
+) (*trialogv1.GetReceiptResponse, *statement.Statement, error) {
+	resp, err := g.sequencer.Find(ctx, &trialogv1.FindRequest{Identity: id.String()})
+	if err != nil {
+		f := fromSequencer(err, func(string) string { return field })
+		if f.code == codes.NotFound {
+			f = &fault{code: codes.NotFound, violations: []violation{{field, "no such statement is in the log"}}}
+		}
+		return nil, nil, f
+	}
+	found := resp.GetFound()
+	s, err := g.check(ctx, id, found.GetReceipt(), found.GetIndex())
+	if err != nil {
+		return nil, nil, sequencerFault(err, submitted)
+	}
+	return found, s, nil
+}
+
+func (g *Gateway) getChain(
+	ctx context.Context, _ *caller, req *trialogv1.GetChainRequest,
+) (*trialogv1.GetChainResponse, error) {
+	if _, err := digestField("key", req.GetKey()); err != nil {
+		return nil, err
+	}
+	if req.GetTrial() != "" {
+		if err := statement.CheckToken("trial", req.GetTrial()); err != nil {
+			return nil, invalidField(err, func(string) string { return "trial" })
+		}
+	}
+	return g.chain(ctx, req)
+}
+
+// chain asks for the head of a chain.
+func (g *Gateway) chain(ctx context.Context, req *trialogv1.GetChainRequest) (*trialogv1.GetChainResponse, error) {
+	resp, err := g.sequencer.Chain(ctx, &trialogv1.ChainRequest{Chain: req})
+	if err != nil {
+		return nil, fromSequencer(err, func(path string) string { return path })
+	}
+	if resp.GetHead() == nil {
+		return nil, internal()
+	}
+	return resp.GetHead(), nil
+}
+
+// digestField reads a digest that is needed. All zeros are the digest of
+// nothing that anybody has.
+func digestField(field, text string) (statement.Digest, error) {
+	d, err := statement.ParseDigest(text)
+	if err != nil || d.IsZero() {
+		return statement.Digest{}, invalid(field, "expected 64 lower-case hexadecimal digits, not all zero")
+	}
+	return d, nil
+}
