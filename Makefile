@@ -1,0 +1,110 @@
+# Needs Go (the version in go.mod) and make; `make test` says what else it wants.
+# `make help` lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO       ?= go
+FUZZTIME ?= 10s
+# Folder of the log's state for `make run`.
+DATA     ?= ./data
+
+BUF      := bin/tools/buf
+LINT     := bin/tools/golangci-lint
+# Static binaries that are the same wherever the tree lies.
+GOBUILD  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
+
+# In CI a skipped test is a failure and no result comes from the cache.
+GOTEST   := $(GO) run ./tools/gotest $(if $(CI),-complete) --
+COUNT    := $(if $(CI),-count=1)
+# Services are concurrent: their tests run under the race detector, once; it needs a C compiler.
+RACE      = $(shell command -v cc >/dev/null 2>&1 && echo -race)
+
+##@ Use
+
+.PHONY: run
+run: build ## a log on this machine and a sample trial in it, state in $(DATA)
+	examples/demo.sh $(DATA)
+
+.PHONY: build
+build: ## build bin/trialog and bin/trialogd, static
+	$(GOBUILD) -o bin/trialog ./tools/trialog
+	$(GOBUILD) -o bin/trialogd ./services/cmd/trialogd
+
+##@ Check
+
+.PHONY: test
+test: test-needs lint check-generate test-go ## pass everything: lint, generated code, all tests
+
+.PHONY: test-needs
+test-needs:
+	@tools/testneeds.sh
+
+.PHONY: test-go
+test-go: test-race test-plain test-e2e ## all Go tests, without the linters
+
+# The three groups are disjoint; together they are every package of the module.
+.PHONY: test-race
+test-race:
+	$(GOTEST) $(RACE) $(COUNT) -timeout 30m ./services/... $(if $(wildcard api/client),./api/client/...)
+
+.PHONY: test-plain
+test-plain:
+	$(GOTEST) $(COUNT) -timeout 20m $$($(GO) list ./... | grep -v -E '^[^/]+/[^/]+/[^/]+/(services|e2e|api/client)(/|$$)')
+
+# Never from the cache: the harness builds and starts programs that the cache does not see.
+.PHONY: test-e2e
+test-e2e:
+	$(if $(wildcard e2e),$(GOTEST) -count=1 -timeout 30m ./e2e/...,@echo 'no e2e here')
+
+.PHONY: lint
+lint: $(LINT) $(BUF) ## go vet, golangci-lint, lint and breaking changes of the protos
+	$(GO) vet ./...
+	$(LINT) run
+	$(BUF) lint
+	tools/protobreaking.sh $(BUF)
+
+.PHONY: fmt
+fmt: $(LINT) ## format all Go files
+	$(LINT) fmt
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	tools/fuzz.sh $(FUZZTIME)
+
+##@ Generate
+
+.PHONY: generate
+generate: $(BUF) ## write api/gen and api/openapi from proto/, and the imported protos
+	$(GO) run ./tools/protodeps
+	$(BUF) generate
+
+.PHONY: check-generate
+check-generate: $(BUF) ## say whether generated files are what generate would write
+	tools/checkgenerate.sh $(BUF)
+
+.PHONY: vectors
+vectors: ## write the vectors of api/vectors anew
+	$(GO) run ./tools/genvectors
+
+##@ Other
+
+# Tools live in modules of their own, so that their dependencies are not ours.
+$(BUF): tools/buf/go.mod tools/buf/go.sum
+	$(GO) -C tools/buf build -trimpath -ldflags '-s -w' -o $(CURDIR)/bin/tools/ tool
+	@touch $@
+
+$(LINT): tools/lint/go.mod tools/lint/go.sum
+	$(GO) -C tools/lint build -trimpath -ldflags '-s -w' -o $(CURDIR)/bin/tools/ tool
+	@touch $@
+
+.PHONY: clean
+clean: ## remove what was built (never the log's state)
+	rm -rf bin
+
+.PHONY: help
+help: ## show this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,96 @@
+package proofs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/receipt"
+	"github.com/trialog/trialog/services/internal/tile"
+)
+
+// refreshPath is where a receipt is brought up to date.
+const refreshPath = "/v1/receipts:refresh"
+
+// serveRefresh answers with the receipt in the body, its proofs made anew under
+// the published checkpoint. What the receipt is about does not change: an entry
+// that is not in the log at its index is refused.
+func (p *Proofs) serveRefresh(r *http.Request) answer {
+	if r.Method != http.MethodPost {
+		a := refuse(http.StatusMethodNotAllowed, "method", "", "expected POST")
+		a.allow = http.MethodPost
+		return a
+	}
+	raw, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, receipt.MaxSize))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return refuse(http.StatusRequestEntityTooLarge, "too-large", "body", "expected at most %d bytes", receipt.MaxSize)
+	}
+	if err != nil {
+		return refuse(http.StatusBadRequest, "body", "body", "expected a receipt file, the request ended early")
+	}
+	rec, err := receipt.Parse(raw)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "receipt", "body", "%v", err)
+	}
+	if len(rec.Tokens) > 0 {
+		// They are over the receipt's own checkpoint note, and would be lost.
+		return refuse(http.StatusBadRequest, "tokens", "tokens", "expected a receipt without time-stamp tokens; keep this one as it is")
+	}
+	return p.refresh(r.Context(), rec)
+}
+
+// refresh renews the proof of the entry and those of the enrolments that are in
+// this shard.
+func (p *Proofs) refresh(ctx context.Context, rec *receipt.Receipt) answer {
+	at, err := p.covering(ctx, func(t *tile.Tree) bool { return rec.Proof.Index < t.Size() })
+	if err != nil {
+		return unavailable(err)
+	}
+	note, err := checkpoint.Parse(at.raw)
+	if err != nil {
+		return p.fail(ctx, err)
+	}
+	if origin := rec.Proof.Note.Checkpoint().Origin; origin != p.cfg.Origin {
+		return refuse(http.StatusBadRequest, "origin", "proof", "expected a receipt of %s", p.cfg.Origin)
+	}
+	renew := func(entry []byte, proof *receipt.Proof) (*receipt.Proof, *answer) {
+		if proof.Index >= at.tree.Size() {
+			a := refuse(http.StatusNotFound, "not-published", "proof", "expected an index below the published size %d", at.tree.Size())
+			return nil, &a
+		}
+		leaf, err := at.tree.LeafHash(ctx, proof.Index)
+		if err != nil {
+			a := p.fail(ctx, err)
+			return nil, &a
+		}
+		if leaf != tile.LeafHash(entry) {
+			a := refuse(http.StatusNotFound, "other-entry", "entry", "the log holds another entry at index %d", proof.Index)
+			return nil, &a
+		}
+		path, err := at.tree.Inclusion(ctx, proof.Index, at.tree.Size())
+		if err != nil {
+			a := p.fail(ctx, err)
+			return nil, &a
+		}
+		return &receipt.Proof{Index: proof.Index, Path: path, Note: note}, nil
+	}
+	var bad *answer
+	if rec.Proof, bad = renew(rec.Entry, rec.Proof); bad != nil {
+		return *bad
+	}
+	for i, e := range rec.Enrolments {
+		if e.Proof.Note.Checkpoint().Origin != p.cfg.Origin {
+			continue // of an earlier shard: its proof stands
+		}
+		if rec.Enrolments[i].Proof, bad = renew(e.Entry, e.Proof); bad != nil {
+			return *bad
+		}
+	}
+	body, err := rec.Encode()
+	if err != nil {
+		return p.fail(ctx, err)
+	}
+	return answer{status: http.StatusOK, contentType: typeJSON, cache: cacheNever, body: body}
+}

@@ -1,0 +1,136 @@
+package proofs_test
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/receipt"
+	"github.com/trialog/trialog/services/internal/tile"
+)
+
+// receiptOf makes a receipt of an entry under the published note.
+func (l *testLog) receiptOf(t *testing.T, index uint64) *receipt.Receipt {
+	t.Helper()
+	note, err := checkpoint.Parse(l.get(t, "checkpoint"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := tile.NewReader(l.store).Tree(t.Context(), note.Checkpoint().Size, note.Checkpoint().Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := tree.Inclusion(t.Context(), index, tree.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &receipt.Receipt{Entry: entryAt(index), Proof: &receipt.Proof{Index: index, Path: path, Note: note}}
+}
+
+func encode(t *testing.T, r *receipt.Receipt) []byte {
+	t.Helper()
+	raw, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func (s *service) refresh(t *testing.T, method string, body []byte) *httptest.ResponseRecorder {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	s.handler.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), method, "/v1/receipts:refresh", bytes.NewReader(body)))
+	return rec
+}
+
+// holds checks a proof of entry index against its own note.
+func holds(t *testing.T, entry []byte, p *receipt.Proof, wantSize uint64) {
+	t.Helper()
+	c := p.Note.Checkpoint()
+	if c.Size != wantSize {
+		t.Errorf("the proof is under size %d, expected %d", c.Size, wantSize)
+	}
+	leaf := tile.LeafHash(entry)
+	path := make([][]byte, len(p.Path))
+	for i := range p.Path {
+		path[i] = p.Path[i][:]
+	}
+	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, p.Index, c.Size, leaf[:], path, c.Root[:]); err != nil {
+		t.Errorf("index %d: %v", p.Index, err)
+	}
+}
+
+func TestReceiptRefresh(t *testing.T) {
+	l := newLog(t).grow(t, 5)
+	l.publish(t)
+	old := l.receiptOf(t, 3)
+	enrolment := l.receiptOf(t, 1)
+	old.Enrolments = []receipt.Enrolment{{Entry: enrolment.Entry, Proof: enrolment.Proof}}
+	l.grow(t, 300).publish(t)
+	s := l.serve(t)
+	answer := s.refresh(t, http.MethodPost, encode(t, old))
+	if answer.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", answer.Code, answer.Body)
+	}
+	fresh, err := receipt.Parse(answer.Body.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(fresh.Entry, old.Entry) || fresh.Proof.Index != 3 {
+		t.Error("the fresh receipt is about another entry")
+	}
+	holds(t, fresh.Entry, fresh.Proof, 300)
+	holds(t, fresh.Enrolments[0].Entry, fresh.Enrolments[0].Proof, 300)
+}
+
+func TestReceiptRefreshRefuses(t *testing.T) {
+	l := newLog(t).grow(t, 5)
+	l.publish(t)
+	s := l.serve(t)
+	good := func() *receipt.Receipt { return l.receiptOf(t, 3) }
+	change := func(f func(*receipt.Receipt)) []byte {
+		r := good()
+		f(r)
+		return encode(t, r)
+	}
+	foreign, err := checkpoint.SignLog(checkpoint.Checkpoint{Origin: "other.example/shard", Size: 4}, 1,
+		seeded(t, "other.example/shard", checkpoint.AlgEd25519))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		method string
+		body   []byte
+		status int
+		field  string
+	}{
+		"method":      {http.MethodGet, nil, http.StatusMethodNotAllowed, ""},
+		"empty":       {http.MethodPost, nil, http.StatusBadRequest, "body"},
+		"not JSON":    {http.MethodPost, []byte("{"), http.StatusBadRequest, "body"},
+		"too large":   {http.MethodPost, bytes.Repeat([]byte(" "), receipt.MaxSize+1), http.StatusRequestEntityTooLarge, "body"},
+		"other entry": {http.MethodPost, change(func(r *receipt.Receipt) { r.Entry = entryAt(4) }), http.StatusNotFound, "entry"},
+		"other index": {http.MethodPost, change(func(r *receipt.Receipt) { r.Proof.Index = 2 }), http.StatusNotFound, "entry"},
+		"too far":     {http.MethodPost, change(func(r *receipt.Receipt) { r.Proof.Index = 5 }), http.StatusNotFound, "proof"},
+		"origin":      {http.MethodPost, change(func(r *receipt.Receipt) { r.Proof.Note = foreign }), http.StatusBadRequest, "proof"},
+		"tokens":      {http.MethodPost, change(func(r *receipt.Receipt) { r.Tokens = [][]byte{{1}} }), http.StatusBadRequest, "tokens"},
+		"enrolment": {http.MethodPost, change(func(r *receipt.Receipt) {
+			r.Enrolments = []receipt.Enrolment{{Entry: entryAt(0), Proof: l.receiptOf(t, 1).Proof}}
+		}), http.StatusNotFound, "entry"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := s.refresh(t, c.method, c.body)
+			problem(t, answer, c.status, c.field)
+		})
+	}
+	kept := encode(t, good())
+	l.put(t, "tail/entries-0", []byte("damaged"))
+	l.put(t, "tail/0-0", []byte("damaged"))
+	if answer := l.serve(t).refresh(t, http.MethodPost, kept); answer.Code != http.StatusServiceUnavailable {
+		t.Errorf("damaged tiles: status %d, expected 503", answer.Code)
+	}
+}
