@@ -74,10 +74,10 @@ func mldsaMessage(cosigner string, t uint64, c Checkpoint, extensions []string) 
 	const label = "subtree/v1\n\x00"
 	b := make([]byte, 0, len(label)+1+len(cosigner)+8+1+len(c.Origin)+8+8+len(c.Root))
 	b = append(b, label...)
-	b = append(b, byte(len(cosigner))) // 1 to 255: newVerifierKey saw to it
+	b = append(b, byte(len(cosigner))) //nolint:gosec // 1 to 255: newVerifierKey saw to it
 	b = append(b, cosigner...)
 	b = binary.BigEndian.AppendUint64(b, t)
-	b = append(b, byte(len(c.Origin)))
+	b = append(b, byte(len(c.Origin))) //nolint:gosec // at most 255: checked above
 	b = append(b, c.Origin...)
 	b = binary.BigEndian.AppendUint64(b, 0)
 	b = binary.BigEndian.AppendUint64(b, c.Size)

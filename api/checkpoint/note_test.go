@@ -225,8 +225,7 @@ func TestNewNoteRejects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n, err := NewNote([]byte(tt.text), tt.signatures...)
-			var f *FormatError
-			if !errors.As(err, &f) {
+			if _, ok := errors.AsType[*FormatError](err); !ok {
 				t.Fatalf("NewNote: error %v, note %v; want a FormatError", err, n)
 			}
 		})

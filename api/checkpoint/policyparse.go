@@ -208,10 +208,10 @@ func readThreshold(s string, n int) (k int, reason string) {
 	if !ok {
 		return 0, "threshold is not all, any or a decimal number without leading zeros"
 	}
-	if u < 1 || u > uint64(n) {
+	if u < 1 || u > uint64(n) { //nolint:gosec // n counts members: not negative
 		return 0, "threshold is not between 1 and the number of members"
 	}
-	return int(u), ""
+	return int(u), "" //nolint:gosec // at most n
 }
 
 // readKey reads <vkey> [<url>].

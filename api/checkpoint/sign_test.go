@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -126,7 +127,7 @@ func TestVerifyCheckpoint(t *testing.T) {
 				t.Errorf("%v: %s: the error lacks its evidence", alg, name)
 			}
 			digest := n.Digest()
-			if msg := err.Error(); !strings.Contains(msg, k.Verifier().label()) || !strings.Contains(msg, fmt.Sprintf("%x", digest[:8])) {
+			if msg := err.Error(); !strings.Contains(msg, k.Verifier().label()) || !strings.Contains(msg, hex.EncodeToString(digest[:8])) {
 				t.Errorf("%v: %s: %q does not name key and note", alg, name, msg)
 			}
 		}

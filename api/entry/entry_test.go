@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestEncode(t *testing.T) {
 		t.Errorf("Parse = %v, %q", e.Received, e.Envelope)
 	}
 	// Whoever appends to the envelope must not write into the bytes behind it.
-	long := append(raw, "behind"...)
+	long := slices.Concat(raw, []byte("behind"))
 	e, err = entry.Parse(long[:len(raw)])
 	if err != nil {
 		t.Fatal(err)

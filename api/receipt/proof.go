@@ -3,6 +3,7 @@ package receipt
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -55,24 +56,24 @@ func ParseProof(raw []byte) (*Proof, error) {
 	}
 	head, note, ok := bytes.Cut(rest, []byte("\n\n"))
 	if !ok {
-		return nil, fmt.Errorf("tlog-proof: expected an empty line before the checkpoint")
+		return nil, errors.New("tlog-proof: expected an empty line before the checkpoint")
 	}
 	lines := bytes.Split(head, []byte("\n"))
 	p := &Proof{}
 	if extra, ok := bytes.CutPrefix(lines[0], []byte("extra ")); ok {
 		b, err := decodeLine(extra)
 		if err != nil || len(b) == 0 {
-			return nil, fmt.Errorf("tlog-proof: line extra: expected standard base64 with padding, not empty")
+			return nil, errors.New("tlog-proof: line extra: expected standard base64 with padding, not empty")
 		}
 		p.Extra, lines = b, lines[1:]
 	}
 	if len(lines) == 0 {
-		return nil, fmt.Errorf("tlog-proof: expected a line with the index")
+		return nil, errors.New("tlog-proof: expected a line with the index")
 	}
 	digits, ok := bytes.CutPrefix(lines[0], []byte("index "))
 	index, err := strconv.ParseUint(string(digits), 10, 64)
 	if !ok || err != nil || index > maxIndex || strconv.FormatUint(index, 10) != string(digits) {
-		return nil, fmt.Errorf("tlog-proof: expected a line \"index\" with a decimal number below 2^63")
+		return nil, errors.New("tlog-proof: expected a line \"index\" with a decimal number below 2^63")
 	}
 	p.Index = index
 	if len(lines)-1 > maxPath {
@@ -94,7 +95,7 @@ func ParseProof(raw []byte) (*Proof, error) {
 func decodeLine(line []byte) ([]byte, error) {
 	b, err := base64.StdEncoding.Strict().DecodeString(string(line))
 	if err != nil || base64.StdEncoding.EncodedLen(len(b)) != len(line) {
-		return nil, fmt.Errorf("expected standard base64 with padding")
+		return nil, errors.New("expected standard base64 with padding")
 	}
 	return b, nil
 }

@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/trialog/trialog/api/internal/strictjson"
-	"github.com/trialog/trialog/api/statement"
 )
 
 // Format is the value of the member format of a .receipt file.
@@ -24,7 +23,7 @@ const Format = "trialog-receipt@v1"
 // Limits of a receipt file.
 const (
 	MaxSize       = 4 << 20 // bytes
-	maxEnrolments = statement.MaxSigners
+	maxEnrolments = 32      // the signers, and whom their enrolments rest on
 	maxTokens     = 16
 )
 
@@ -199,11 +198,11 @@ func optionalArray(o *strictjson.Object, name string, most int) []placed {
 
 func base64Value(v strictjson.Value) ([]byte, error) {
 	if v.Kind != strictjson.String || v.Text == "" {
-		return nil, fmt.Errorf("expected a string of standard base64, not empty")
+		return nil, errors.New("expected a string of standard base64, not empty")
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(v.Text)
 	if err != nil || base64.StdEncoding.EncodedLen(len(b)) != len(v.Text) {
-		return nil, fmt.Errorf("expected standard base64 with padding")
+		return nil, errors.New("expected standard base64 with padding")
 	}
 	return b, nil
 }

@@ -70,7 +70,7 @@ func TestReceiptRejects(t *testing.T) {
 	tokens, noTokens := list("tokens", "", 0)
 	_, manyTokens := list("tokens", `"AAAA"`, 17)
 	enrolments, noEnrolments := list("enrolments", "", 0)
-	_, manyEnrolments := list("enrolments", "{}", 9)
+	_, manyEnrolments := list("enrolments", "{}", 33)
 	for name, tt := range map[string]struct{ old, replacement, field, words string }{
 		"no format":                {`"format": "trialog-receipt@v1",`, ``, "format", "missing"},
 		"other format":             {`receipt@v1`, `receipt@v2`, "format", "trialog-receipt@v1"},
@@ -88,9 +88,9 @@ func TestReceiptRejects(t *testing.T) {
 		"entry URL-safe":           {entry, `"entry": "__-_"`, "entry", base},
 		"empty beacon":             {`"beacon": "`, `"beacon": "", "x": "`, "beacon", "leave it out"},
 		"beacon is null":           {`"beacon": "`, `"beacon": null, "x": "`, "beacon", "found null"},
-		"no enrolments":            {enrolments, noEnrolments, "enrolments", "1 to 8 items"},
-		"9 enrolments":             {enrolments, manyEnrolments, "enrolments", "1 to 8 items"},
-		"enrolments are an object": {enrolments, `"enrolments": {}`, "enrolments", "1 to 8 items"},
+		"no enrolments":            {enrolments, noEnrolments, "enrolments", "1 to 32 items"},
+		"33 enrolments":            {enrolments, manyEnrolments, "enrolments", "1 to 32 items"},
+		"enrolments are an object": {enrolments, `"enrolments": {}`, "enrolments", "1 to 32 items"},
 		"enrolment is a string":    {enrolments, `"enrolments": ["x"]`, "enrolments[0]", "expected an object"},
 		"enrolment without entry":  {enrolments, `"enrolments": [{"proof": "x"}]`, "enrolments[0].entry", "missing"},
 		"enrolment without proof":  {enrolments, `"enrolments": [{"entry": "AAAA"}]`, "enrolments[0].proof", "missing"},
@@ -107,8 +107,10 @@ func TestReceiptRejects(t *testing.T) {
 		"record at 2^53":           {record, `"record": {"data": "AAAA", "index": 9007199254740992, "path": []}`, "record.index", "2^53-1"},
 		"record without path":      {record, `"record": {"data": "AAAA", "index": 0}`, "record.path", "missing"},
 		"record's path is null":    {record, `"record": {"data": "AAAA", "index": 0, "path": null}`, "record.path", "found null"},
-		"64 hashes": {record, `"record": {"data": "AAAA", "index": 0, "path": [` + strings.Repeat(`"`+hash+`",`, 63) + `"` + hash + `"]}`,
-			"record.path", "64 hashes, expected at most 63"},
+		"64 hashes": {
+			record, `"record": {"data": "AAAA", "index": 0, "path": [` + strings.Repeat(`"`+hash+`",`, 63) + `"` + hash + `"]}`,
+			"record.path", "64 hashes, expected at most 63",
+		},
 		"short hash":       {record, `"record": {"data": "AAAA", "index": 0, "path": ["` + hash + `", "AAAA"]}`, "record.path[1]", "32 bytes"},
 		"hash is a number": {record, `"record": {"data": "AAAA", "index": 0, "path": [1]}`, "record.path[0]", "32 bytes"},
 		"record's extra":   {record, `"record": {"data": "AAAA", "index": 0, "path": [], "nonce": ""}`, "record.nonce", "unknown member"},
@@ -150,7 +152,7 @@ func TestEncodeRejects(t *testing.T) {
 		"enrolment no proof": {func(r *receipt.Receipt) { r.Enrolments[1].Proof = nil }, "an enrolment has no proof"},
 		"no entry":           {func(r *receipt.Receipt) { r.Entry = nil }, "entry"},
 		"beacon in UTF-16":   {func(r *receipt.Receipt) { r.Beacon = []byte("\xff\xfel\x00") }, "not valid UTF-8"},
-		"9 enrolments":       {func(r *receipt.Receipt) { r.Enrolments = slices.Repeat(r.Enrolments[:1], 9) }, "1 to 8"},
+		"33 enrolments":      {func(r *receipt.Receipt) { r.Enrolments = slices.Repeat(r.Enrolments[:1], 33) }, "1 to 32"},
 		"17 tokens":          {func(r *receipt.Receipt) { r.Tokens = make([][]byte, 17) }, "1 to 16"},
 		"empty token":        {func(r *receipt.Receipt) { r.Tokens[0] = nil }, "tokens[0]"},
 		"64 hashes":          {func(r *receipt.Receipt) { r.Proof.Path = hashes(64) }, "at most 63"},

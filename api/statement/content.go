@@ -2,6 +2,7 @@ package statement
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -128,7 +129,7 @@ func checkValue(path string, a Attribute, v strictjson.Value) error {
 		}
 		return nil
 	case TokenList:
-		return checkList(path, v, 32, func(p, s string) error { return CheckToken(p, s) })
+		return checkList(path, v, 32, CheckToken)
 	case DigestSet:
 		return checkList(path, v, 64, checkDigestText)
 	case Text, Token, Choice, DateValue, DigestHex, KeyDER, NonceHex:
@@ -195,7 +196,7 @@ func checkList(path string, v strictjson.Value, most int, check func(path, text 
 func parseKeyText(text string) (*PublicKey, error) {
 	der, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || base64.StdEncoding.EncodedLen(len(der)) != len(text) {
-		return nil, fmt.Errorf("expected the standard base64 of a DER SubjectPublicKeyInfo")
+		return nil, errors.New("expected the standard base64 of a DER SubjectPublicKeyInfo")
 	}
 	return ParsePublicKey(der)
 }

@@ -220,6 +220,7 @@ func (s *Statement) Check() error {
 		if n := s.CountAttribute("count"); n < 1 || n > MaxRecords {
 			return fieldErrorf("predicate.attributes.count", "expected 1 to %d records, found %d", MaxRecords, n)
 		}
+	default: // the table said it all
 	}
 	return nil
 }

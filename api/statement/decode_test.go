@@ -356,8 +356,10 @@ func TestBuildRejects(t *testing.T) {
 	}{
 		"no signer":     {func(s *statement.Statement) { s.Signers = nil }, "predicate.signers", "found 0"},
 		"invalid UTF-8": {func(s *statement.Statement) { s.Attributes[1].Value.Text = "a\xff" }, "predicate.attributes.reason", "UTF-8"},
-		"attribute twice": {func(s *statement.Statement) { s.Attributes[1] = s.Attributes[0] },
-			"predicate.attributes.amendment", "duplicate"},
+		"attribute twice": {
+			func(s *statement.Statement) { s.Attributes[1] = s.Attributes[0] },
+			"predicate.attributes.amendment", "duplicate",
+		},
 		"date twice": {func(s *statement.Statement) { s.Dates[1] = s.Dates[0] }, "predicate.dates.approved", "duplicate"},
 		"17 dates": {func(s *statement.Statement) {
 			for i := range 15 {
@@ -366,14 +368,20 @@ func TestBuildRejects(t *testing.T) {
 		}, "predicate.dates", "1 to 16"},
 		"chain number 2^53": {func(s *statement.Statement) { s.Chain.Number = 1 << 53 }, "predicate.chain.number", "at least 1"},
 		"beacon size 2^53":  {func(s *statement.Statement) { s.Beacon.Size = 1 << 53 }, "predicate.beacon.size", "2^53-1"},
-		"beacon without note": {func(s *statement.Statement) { s.Beacon.Note = statement.Digest{} },
-			"predicate.beacon.sha256", "missing"},
-		"signer without key": {func(s *statement.Statement) { s.Signers[1].Key = statement.KeyID{} },
-			"predicate.signers[1].key", "not zero"},
+		"beacon without note": {
+			func(s *statement.Statement) { s.Beacon.Note = statement.Digest{} },
+			"predicate.beacon.sha256", "missing",
+		},
+		"signer without key": {
+			func(s *statement.Statement) { s.Signers[1].Key = statement.KeyID{} },
+			"predicate.signers[1].key", "not zero",
+		},
 		"zero subject":    {func(s *statement.Statement) { s.Digest = statement.Digest{} }, "subject[0].digest", "not zero"},
 		"unknown subject": {func(s *statement.Statement) { s.Subject = "md5" }, "subject[0].digest", "has a document"},
-		"a value of no kind": {func(s *statement.Statement) { s.Attributes[0].Value.Kind = 99 },
-			"predicate.attributes.amendment", "expected a string, found no JSON value"},
+		"a value of no kind": {
+			func(s *statement.Statement) { s.Attributes[0].Value.Kind = 99 },
+			"predicate.attributes.amendment", "expected a string, found no JSON value",
+		},
 		"too long": {func(s *statement.Statement) {
 			s.Kind, s.Attributes = statement.KindEthicsApproval, []statement.Member{statement.TextMember("decision", "approved")}
 			var covers []string

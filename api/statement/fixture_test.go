@@ -153,6 +153,7 @@ func minimal(tb testing.TB, kind statement.Kind) *statement.Statement {
 		der := base64.StdEncoding.EncodeToString(edKey(tb, "author").Public().DER())
 		s.Attributes = append(s.Attributes,
 			statement.TextMember("publicKey", der), statement.ListMember("roles", "sponsor", "admin"))
+	default:
 	}
 	return s
 }

@@ -101,7 +101,7 @@ func writePart(h hash.Hash, pieces ...[]byte) {
 	for _, p := range pieces {
 		total += len(p)
 	}
-	binary.BigEndian.PutUint32(length[:], uint32(total)) //nolint:gosec // parts are far below 4 GiB
+	binary.BigEndian.PutUint32(length[:], uint32(total)) // parts are far below 4 GiB
 	h.Write(length[:])
 	for _, p := range pieces {
 		h.Write(p)

@@ -132,8 +132,10 @@ func TestDigestText(t *testing.T) {
 	if d.String() != hex.EncodeToString(d[:]) {
 		t.Errorf("String = %s", d)
 	}
-	for _, bad := range []string{"", d.String()[1:], d.String() + "0", strings.ToUpper(d.String()), "g" + d.String()[1:],
-		"/" + d.String()[1:], ":" + d.String()[1:], "`" + d.String()[1:], d.String()[1:] + " ", "0x" + d.String()[2:]} {
+	for _, bad := range []string{
+		"", d.String()[1:], d.String() + "0", strings.ToUpper(d.String()), "g" + d.String()[1:],
+		"/" + d.String()[1:], ":" + d.String()[1:], "`" + d.String()[1:], d.String()[1:] + " ", "0x" + d.String()[2:],
+	} {
 		got, err := statement.ParseDigest(bad)
 		checkField(t, err, "", "64 lower-case")
 		if !got.IsZero() {

@@ -114,7 +114,13 @@ func TestParsePublicKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	point := elliptic.MarshalCompressed(elliptic.P256(), ec.X, ec.Y) //nolint:staticcheck // the encoding to be refused
+	// SEC 1, 2.3.3: an uncompressed point is 04, X, Y; a compressed one is 02 or,
+	// for an odd Y, 03, and X.
+	point, err := ec.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	point = append([]byte{2 | point[64]&1}, point[1:33]...)
 	compressed := append(unhex(t, "3039301306072a8648ce3d020106082a8648ce3d030107032200"), point...)
 	offCurve := slices.Clone(ecDER)
 	offCurve[len(offCurve)-1] ^= 1
@@ -141,7 +147,9 @@ func TestParsePublicKey(t *testing.T) {
 	}
 	for name, key := range map[string]crypto.PublicKey{
 		"31 bytes": ed25519.PublicKey(make([]byte, 31)), "no curve": &ecdsa.PublicKey{}, "not a key": "key", "nothing": nil,
-		"P-384": p384.Public(), "off the curve": &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)},
+		"P-384": p384.Public(),
+		//nolint:staticcheck // nothing else makes a point off the curve
+		"off the curve": &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)},
 	} {
 		if _, err := statement.NewPublicKey(key, nil); err == nil {
 			t.Errorf("NewPublicKey of %s: want an error", name)

@@ -209,6 +209,7 @@ func badValues(a statement.Attribute) map[string]string {
 			d: words, `[]`: words, many(65): words,
 			`[null]`: "found null", `["ab"]`: "64 lower-case", "[" + d + "," + d + "]": "there twice",
 		}
+	default: // a string, below
 	}
 	bad := map[string]string{`1`: "expected a string, found an integer", `null`: "found null", `["x"]`: "found an array", `{}`: "found an object"}
 	switch a.Type {
@@ -227,6 +228,7 @@ func badValues(a statement.Attribute) map[string]string {
 		bad[`""`], bad[strings.ToUpper(d)], bad[`"`+d[2:]] = "64 lower-case", "64 lower-case", "64 lower-case"
 	case statement.KeyDER:
 		bad[`""`], bad[`"AAAA"`], bad[`"AA\nAA"`], bad[`"AB=="`] = "SubjectPublicKeyInfo", "SubjectPublicKeyInfo", "base64", "base64"
+	default: // no string, above
 	}
 	return bad
 }

@@ -19,8 +19,7 @@ func choice(name string, options ...string) Attribute {
 
 // kinds is the table of kinds, in the order of a trial's life. Names of
 // persons, the subject, the site of a consent and its date are always sealed.
-// It is never changed while the program runs.
-var kinds = []Rule{
+var kinds = []Rule{ //nolint:gochecknoglobals // never changed while the program runs
 	{Kind: KindTrial, Sayers: []Role{Sponsor, CRO}, Attributes: []Attribute{
 		opt("registryIds", TokenList), opt("publicTitle", Text), opt("transferTo", Token),
 	}},
@@ -63,9 +62,10 @@ var kinds = []Rule{
 			sealed("subject", Token), sealed("site", Token), sealed("event", Token), sealed("occurredOn", DateValue),
 		},
 	},
-	{Kind: KindResults, Content: AnyDocument, Sayers: []Role{Sponsor, CRO}, After: []Kind{KindProtocol, KindRegistration}, Attributes: []Attribute{
-		opt("registry", Token), opt("registryId", Token),
-	}},
+	{
+		Kind: KindResults, Content: AnyDocument, Sayers: []Role{Sponsor, CRO}, After: []Kind{KindProtocol, KindRegistration},
+		Attributes: []Attribute{opt("registry", Token), opt("registryId", Token)},
+	},
 	{Kind: KindDocument, Content: AnyDocument, Attributes: []Attribute{
 		// CDISC TMF Reference Model: zone, section and artifact number, such as 02.01.02.
 		req("tmf", Token), choice("level", "trial", "country", "site"), opt("country", Token), opt("site", Token),

@@ -162,6 +162,7 @@ func drawSubject(rt *rapid.T, rule statement.Rule, s *statement.Statement) {
 		s.Digest = statement.LogDigest(s.Log)
 	case statement.SubjectTrial:
 		s.Digest = statement.TrialDigest(s.Log, s.Organisation, s.Trial)
+	default: // drawn above
 	}
 }
 
@@ -182,6 +183,7 @@ func drawAttribute(rt *rapid.T, a statement.Attribute) statement.Member {
 			rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._:-]{0,63}`), 1, 32, rapid.ID).Draw(rt, a.Name)...)
 	case statement.DigestSet:
 		return statement.ListMember(a.Name, rapid.SliceOfNDistinct(rapid.StringMatching(`[0-9a-f]{64}`), 1, 64, rapid.ID).Draw(rt, a.Name)...)
+	default: // text, below
 	}
 	printable := rapid.Rune().Filter(func(r rune) bool { return !unicode.IsControl(r) })
 	return statement.TextMember(a.Name, rapid.StringOfN(printable, 1, 500, -1).Draw(rt, a.Name))

@@ -166,8 +166,10 @@ func TestRecordRejects(t *testing.T) {
 		"type of 255":       {"\x01" + salt + "\xff" + strings.Repeat("t", 255) + "x", "record.type", "1 to 64"},
 		"too long":          {"\x01" + salt + "\x01t" + strings.Repeat("x", statement.MaxRecord-34), "record", "expected at most 1048576"},
 		"consent in clear":  {"\x01" + salt + "\x07consentJo Doe", "", "expected a JSON value"},
-		"item of another kind": {"\x01" + salt + "\x0dsubject-event" + string(item), "kind",
-			`expected "subject-event", the type of the record`},
+		"item of another kind": {
+			"\x01" + salt + "\x0dsubject-event" + string(item), "kind",
+			`expected "subject-event", the type of the record`,
+		},
 		"bad item": {"\x01" + salt + "\x07consent{}", "organisation", "missing"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,13 +36,13 @@ type Dir struct {
 	spare *scratch            // opened by the first Put
 }
 
-// OpenDir opens the store in the directory path and creates the directory if it
+// OpenDir opens the store in the directory dir and creates the directory if it
 // is missing. It writes nothing else: readers may open a read-only directory.
-func OpenDir(path string) (*Dir, error) {
-	if err := os.MkdirAll(path, dirMode); err != nil {
+func OpenDir(dir string) (*Dir, error) {
+	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("create object directory: %w", err)
 	}
-	root, err := os.OpenRoot(path)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open object directory: %w", err)
 	}

@@ -11,15 +11,6 @@ import (
 	"syscall"
 )
 
-// Variable is the environment variable that arms one place:
-//
-//	NAME=kill@N   the process is killed with SIGKILL at the N-th hit
-//	NAME=error@N  the N-th hit returns ErrInjected
-//
-// A place named "step.after" stands behind a write that has taken effect, so
-// that an error there is an error of something that persisted.
-const Variable = "TRIALOG_FAULT"
-
 var state struct {
 	sync.Mutex
 	hits map[string]int

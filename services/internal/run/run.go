@@ -67,6 +67,6 @@ func HTTP(ctx context.Context, l net.Listener, server *http.Server) error {
 	if err := server.Shutdown(end); err != nil {
 		_ = server.Close() // what is still open is cut; callers can ask again
 	}
-	<-done
+	<-done //nolint:errcheck // http.ErrServerClosed: it was told to end
 	return nil
 }

@@ -239,8 +239,9 @@ func TestEntryTooLong(t *testing.T) {
 	t.Parallel()
 	store := blob.NewMemory()
 	w := open(t, store)
-	longest := make([]byte, tile.MaxEntry)
-	if _, err := w.Append(t.Context(), [][]byte{{1}, append(longest, 0), {2}}); !errors.Is(err, tile.ErrTooLong) {
+	tooLong := make([]byte, tile.MaxEntry+1)
+	longest := tooLong[:tile.MaxEntry]
+	if _, err := w.Append(t.Context(), [][]byte{{1}, tooLong, {2}}); !errors.Is(err, tile.ErrTooLong) {
 		t.Errorf("%v, want ErrTooLong", err)
 	}
 	if keys := keysOf(t, store); w.Size() != 0 || len(keys) != 1 {

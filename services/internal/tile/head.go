@@ -1,6 +1,7 @@
 package tile
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func parseHead(data []byte) (head, error) {
 		return head{}, errors.New("the third line is no hash")
 	}
 	h := head{size: size, root: Hash(root)}
-	if string(h.format()) != string(data) {
+	if !bytes.Equal(h.format(), data) {
 		return head{}, errors.New("not written as this program writes it")
 	}
 	return h, nil

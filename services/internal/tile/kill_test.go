@@ -3,7 +3,6 @@ package tile_test
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -94,7 +93,8 @@ func killOne(t *testing.T, path string, appends int) (acked uint64) {
 			t.Fatalf("child says %q", lines.Text())
 		}
 		acked = n
-		if appends--; appends == 0 {
+		appends--
+		if appends == 0 {
 			// What it still says before it dies counts as well.
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
@@ -127,7 +127,7 @@ func TestKillChild(t *testing.T) {
 		if _, err := w.Append(t.Context(), entriesFrom(w.Size(), n)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.WriteString(os.Stdout, fmt.Sprintln(w.Size())); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, w.Size()); err != nil {
 			return
 		}
 	}

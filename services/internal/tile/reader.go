@@ -104,7 +104,8 @@ func (r *Reader) keep(t *Tree) {
 	if len(trees) == keptTrees {
 		trees = trees[1:]
 	}
-	r.trees = append(trees, t)
+	trees = append(trees, t)
+	r.trees = trees
 }
 
 // Root returns the root at size as the stored tiles give it. It authenticates

@@ -149,7 +149,8 @@ func (t *Tree) Inclusion(ctx context.Context, index, size uint64) ([][32]byte, e
 	path := make([]Hash, 0, bits.Len64(size))
 	for from, to := uint64(0), size; to-from > 1; {
 		mid := from + split(to-from)
-		sibling, err := Hash{}, error(nil)
+		var sibling Hash
+		var err error
 		if index < mid {
 			sibling, err = t.subtree(ctx, mid, to)
 			to = mid
@@ -198,7 +199,8 @@ func (t *Tree) Consistency(ctx context.Context, m, n uint64) ([][32]byte, error)
 	from, to := uint64(0), n
 	for to != m {
 		mid := from + split(to-from)
-		sibling, err := Hash{}, error(nil)
+		var sibling Hash
+		var err error
 		if m <= mid {
 			sibling, err = t.subtree(ctx, mid, to)
 			to = mid

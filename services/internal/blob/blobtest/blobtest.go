@@ -178,7 +178,10 @@ func testList(t *testing.T, s blob.Store) {
 			t.Errorf("list %q: %q, want %q", c.prefix, got, c.want)
 		}
 	}
-	for range s.List(t.Context(), "") {
+	for _, err := range s.List(t.Context(), "") {
+		if err != nil {
+			t.Errorf("list: %v", err)
+		}
 		break // must not go on, or panic
 	}
 }

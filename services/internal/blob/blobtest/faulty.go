@@ -17,12 +17,12 @@ var ErrInjected = errors.New("injected fault")
 type Fault int
 
 const (
-	// Lost: the write fails and changes nothing.
+	// Lost means that the write fails and changes nothing.
 	Lost Fault = iota
-	// Persisted: the write fails and has changed everything.
+	// Persisted means that the write fails and has changed everything.
 	Persisted
-	// Partly: the write fails and has changed every second object; an extension
-	// has kept half of its bytes.
+	// Partly means that the write fails and has changed every second object; an
+	// extension has kept half of its bytes.
 	Partly
 )
 

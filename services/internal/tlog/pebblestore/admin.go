@@ -53,13 +53,13 @@ func (a adminStorage) ReadWriteTransaction(ctx context.Context, f storage.AdminT
 	if err := f(ctx, tx); err != nil {
 		return err
 	}
-	return tx.Commit()
+	return tx.Commit() //nolint:contextcheck // Trillian's AdminTX takes none
 }
 
 // reader is what a snapshot and an indexed batch have in common.
 type reader interface {
 	getter
-	NewIter(*pebble.IterOptions) (*pebble.Iterator, error)
+	NewIter(o *pebble.IterOptions) (*pebble.Iterator, error)
 }
 
 type adminTX struct {
@@ -214,10 +214,10 @@ func (t *adminTX) CreateTree(ctx context.Context, tree *trillian.Tree) (*trillia
 		return nil, err
 	}
 	defer t.exit()
-	created := proto.Clone(tree).(*trillian.Tree)
+	created := proto.CloneOf(tree)
 	created.TreeId = id
 	created.CreateTime = timestamppb.New(t.s.now())
-	created.UpdateTime = proto.Clone(created.CreateTime).(*timestamppb.Timestamp)
+	created.UpdateTime = proto.CloneOf(created.CreateTime)
 	return created, t.put(created)
 }
 
@@ -231,7 +231,7 @@ func (t *adminTX) UpdateTree(ctx context.Context, treeID int64, update func(*tri
 	if err != nil {
 		return nil, err
 	}
-	tree := proto.Clone(old).(*trillian.Tree)
+	tree := proto.CloneOf(old)
 	update(tree)
 	if err := storage.ValidateTreeForUpdate(ctx, old, tree); err != nil {
 		return nil, err

@@ -57,16 +57,12 @@ func queueKey(treeID, queueNanos int64, identity []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(treeKey(kindQueue, treeID), uint64(queueNanos)), identity...)
 }
 
-func (id tileID) key(treeID int64) []byte {
-	k := append(treeKey(kindTile, treeID), id.level)
-	return binary.BigEndian.AppendUint64(k, id.index)
-}
-
 // prefixEnd is the least key that is greater than all keys with this prefix.
 func prefixEnd(prefix []byte) []byte {
 	end := append([]byte(nil), prefix...)
 	for i := len(end) - 1; i >= 0; i-- {
-		if end[i]++; end[i] != 0 {
+		end[i]++
+		if end[i] != 0 {
 			return end[:i+1]
 		}
 	}
@@ -78,6 +74,11 @@ func prefixEnd(prefix []byte) []byte {
 type tileID struct {
 	level byte
 	index uint64
+}
+
+func (id tileID) key(treeID int64) []byte {
+	k := append(treeKey(kindTile, treeID), id.level)
+	return binary.BigEndian.AppendUint64(k, id.index)
 }
 
 // tileOf returns the tile that holds, or determines, a node; where in the tile

@@ -173,7 +173,9 @@ func (t *logTX) fillSequenced(b *pebble.Batch) error {
 
 // QueueLeaves puts leaves into a LOG tree's queue. One whose identity the tree
 // has is answered AlreadyExists with the leaf that is stored.
-func (s *Store) QueueLeaves(ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, queueTimestamp time.Time) ([]*trillian.QueuedLogLeaf, error) {
+func (s *Store) QueueLeaves(
+	ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, queueTimestamp time.Time,
+) ([]*trillian.QueuedLogLeaf, error) {
 	for i, l := range leaves {
 		if err := checkHashes(i, l); err != nil {
 			return nil, err

@@ -39,8 +39,8 @@ type logTX struct {
 
 // SnapshotForTree starts a read-only transaction. With ErrTreeNeedsInit it
 // returns one too, which must be closed.
-func (s *Store) SnapshotForTree(ctx context.Context, tree *trillian.Tree) (storage.ReadOnlyLogTreeTX, error) {
-	tx, err := s.begin(ctx, tree)
+func (s *Store) SnapshotForTree(ctx context.Context, tr *trillian.Tree) (storage.ReadOnlyLogTreeTX, error) {
+	tx, err := s.begin(ctx, tr)
 	if tx == nil { // an interface must not hold a nil *logTX
 		return nil, err
 	}
@@ -49,11 +49,11 @@ func (s *Store) SnapshotForTree(ctx context.Context, tree *trillian.Tree) (stora
 
 // ReadWriteTransaction runs f in a transaction and commits if it returns nil.
 // One such transaction runs per tree at a time.
-func (s *Store) ReadWriteTransaction(ctx context.Context, tree *trillian.Tree, f storage.LogTXFunc) error {
-	locks := s.locks(tree.TreeId)
+func (s *Store) ReadWriteTransaction(ctx context.Context, tr *trillian.Tree, f storage.LogTXFunc) error {
+	locks := s.locks(tr.TreeId)
 	locks.integrate.Lock()
 	defer locks.integrate.Unlock()
-	tx, err := s.begin(ctx, tree)
+	tx, err := s.begin(ctx, tr)
 	// f is to see a tree that needs initialising: it may initialise it.
 	if err != nil && !errors.Is(err, storage.ErrTreeNeedsInit) {
 		return err
@@ -66,16 +66,16 @@ func (s *Store) ReadWriteTransaction(ctx context.Context, tree *trillian.Tree, f
 	return tx.Commit(ctx)
 }
 
-func (s *Store) begin(ctx context.Context, tree *trillian.Tree) (*logTX, error) {
+func (s *Store) begin(ctx context.Context, tr *trillian.Tree) (*logTX, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer s.exit()
-	if err := s.needTree(tree.TreeId); err != nil {
+	if err := s.needTree(tr.TreeId); err != nil {
 		return nil, err
 	}
-	tx := &logTX{s: s, treeID: tree.TreeId, kind: tree.TreeType, snap: s.db.NewSnapshot(), tiles: map[tileID]*tile{}}
-	slr, err := s.getFrom(tx.snap, treeKey(kindRoot, tree.TreeId))
+	tx := &logTX{s: s, treeID: tr.TreeId, kind: tr.TreeType, snap: s.db.NewSnapshot(), tiles: map[tileID]*tile{}}
+	slr, err := s.getFrom(tx.snap, treeKey(kindRoot, tr.TreeId))
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		err = storage.ErrTreeNeedsInit
@@ -213,7 +213,8 @@ func (t *logTX) StoreSignedLogRoot(_ context.Context, slr *trillian.SignedLogRoo
 		return status.Errorf(codes.InvalidArgument, "malformed root: %v", err)
 	}
 	if t.slr != nil && root.TimestampNanos <= t.root.TimestampNanos {
-		return status.Errorf(codes.FailedPrecondition, "root of time %d ns is not newer than the stored root's %d ns", root.TimestampNanos, t.root.TimestampNanos)
+		return status.Errorf(codes.FailedPrecondition, "root of time %d ns is not newer than the stored root's %d ns",
+			root.TimestampNanos, t.root.TimestampNanos)
 	}
 	if t.slr != nil && root.TreeSize < t.root.TreeSize {
 		return status.Errorf(codes.FailedPrecondition, "root of size %d is smaller than the stored root's %d", root.TreeSize, t.root.TreeSize)

@@ -179,7 +179,7 @@ func TestFilter(t *testing.T) {
 	rng := rand.NewChaCha8([32]byte{7})
 	id := func(n uint64) []byte {
 		b := make([]byte, hashSize)
-		rng.Read(b) //nolint:errcheck // cannot fail
+		rng.Read(b)
 		binary.BigEndian.PutUint64(b[24:], n)
 		return b
 	}

@@ -21,17 +21,23 @@ import (
 // AddSequencedLeaves stores leaves at their indexes, as storage.LogStorage says:
 // each leaf has a status of its own, and those that are refused do not keep the
 // others out. All that is stored is stored in one batch.
-func (s *Store) AddSequencedLeaves(ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time) ([]*trillian.QueuedLogLeaf, error) {
+func (s *Store) AddSequencedLeaves(
+	ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time,
+) ([]*trillian.QueuedLogLeaf, error) {
 	return s.addSequenced(ctx, tree, leaves, timestamp, false)
 }
 
 // AddSequencedLeavesAtomic is AddSequencedLeaves, but stores nothing if any of
 // the leaves is refused with another status than AlreadyExists.
-func (s *Store) AddSequencedLeavesAtomic(ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time) ([]*trillian.QueuedLogLeaf, error) {
+func (s *Store) AddSequencedLeavesAtomic(
+	ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time,
+) ([]*trillian.QueuedLogLeaf, error) {
 	return s.addSequenced(ctx, tree, leaves, timestamp, true)
 }
 
-func (s *Store) addSequenced(ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time, atomic bool) ([]*trillian.QueuedLogLeaf, error) {
+func (s *Store) addSequenced(
+	ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time, atomic bool,
+) ([]*trillian.QueuedLogLeaf, error) {
 	if len(leaves) == 0 {
 		return nil, nil
 	}
@@ -231,7 +237,7 @@ func (a *adder) holder(row identityRow, identity []byte) (*trillian.LogLeaf, err
 		return &trillian.LogLeaf{LeafIdentityHash: identity, LeafIndex: -1}, nil
 	}
 	l, err := a.s.leafAt(a.treeID, row.number)
-	if err == nil && (l == nil || string(l.LeafIdentityHash) != string(identity)) {
+	if err == nil && (l == nil || !bytes.Equal(l.LeafIdentityHash, identity)) {
 		err = fmt.Errorf("%w: the identity index names index %d, which does not hold that identity", tlog.ErrCorrupt, row.number)
 	}
 	return l, err
@@ -261,7 +267,7 @@ func (s *Store) putIdentity(b *pebble.Batch, treeID int64, identity []byte, row 
 func (s *Store) leafAt(treeID, index int64) (*trillian.LogLeaf, error) {
 	v, c, err := s.db.Get(leafKey(treeID, index))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // there is none, and that is no error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading leaf %d: %w", index, s.fault.mark(err))

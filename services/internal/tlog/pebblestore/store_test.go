@@ -1,6 +1,7 @@
 package pebblestore_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -107,7 +108,7 @@ func TestStaleWriter(t *testing.T) {
 				return err
 			}
 			got, err := tx.GetMerkleNodes(ctx, []compact.NodeID{n.ID}) // its own write
-			if err == nil && string(got[0].Hash) != string(n.Hash) {
+			if err == nil && !bytes.Equal(got[0].Hash, n.Hash) {
 				t.Errorf("node %d is %x in its own transaction", index, got[0].Hash)
 			}
 			return err
@@ -239,7 +240,7 @@ func TestHardDelete(t *testing.T) {
 	}
 	prefix := binary.BigEndian.AppendUint64(nil, uint64(gone.TreeId))
 	eachRow(t, mem, func(key []byte) {
-		if len(key) > 8 && string(key[1:9]) == string(prefix) {
+		if len(key) > 8 && bytes.Equal(key[1:9], prefix) {
 			t.Errorf("row %x is left", key)
 		}
 	})
@@ -355,7 +356,7 @@ func TestFlippedBytes(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	open(t, mem, "store").Close() //nolint:errcheck // opening writes the log's content to a table
+	open(t, mem, "store").Close() // opening writes the log's content to a table
 	names, err := mem.List("store")
 	if err != nil {
 		t.Fatal(err)
@@ -390,12 +391,12 @@ func readAll(t *testing.T, fs vfs.FS, tr *trillian.Tree, want []*trillian.LogLea
 	if err != nil {
 		return true
 	}
-	defer s.Close() //nolint:errcheck // what it says about the damage is not tested here
+	defer s.Close() // what it says about the damage is not tested here
 	tx, err := s.SnapshotForTree(ctx, tr)
 	if err != nil {
 		return true
 	}
-	defer tx.Close() //nolint:errcheck // a snapshot
+	defer tx.Close()
 	got, err := tx.GetLeavesByRange(ctx, 0, 500)
 	if err != nil {
 		if !errors.Is(err, tlog.ErrCorrupt) {
@@ -410,7 +411,7 @@ func readAll(t *testing.T, fs vfs.FS, tr *trillian.Tree, want []*trillian.LogLea
 		t.Errorf("%d leaves, want %d", len(got), len(want))
 	}
 	for i := range got {
-		if string(got[i].LeafValue) != string(want[i].LeafValue) {
+		if !bytes.Equal(got[i].LeafValue, want[i].LeafValue) {
 			t.Errorf("leaf %d was read wrong", i)
 		}
 	}

@@ -29,7 +29,8 @@ func open(t testing.TB, fs vfs.FS, dir string) *pebblestore.Store {
 func TestTrillianLogStorageSuite(t *testing.T) {
 	storagetest.RunLogStorageTests(t, func(_ context.Context, t *testing.T) (storage.LogStorage, storage.AdminStorage) {
 		s := open(t, vfs.NewMem(), "store")
-		return s, s.Admin()
+		admin := s.Admin()
+		return s, admin
 	})
 }
 

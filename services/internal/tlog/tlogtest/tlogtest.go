@@ -5,6 +5,7 @@
 package tlogtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -132,8 +133,8 @@ func CheckWhole(t testing.TB, l tlog.Log, want []tlog.Leaf) {
 		t.Fatalf("the log holds %d leaves, want %d", len(got), len(want))
 	}
 	var m Tree
-	for i := range got {
-		checkLeaf(t, uint64(i), got[i], want[i])
+	for i, leaf := range want {
+		checkLeaf(t, uint64(i), got[i], leaf)
 		m.Add(t, got[i])
 		if i%(len(got)/1000+1) != 0 && i < len(got)-100 {
 			continue
@@ -154,7 +155,7 @@ func CheckWhole(t testing.TB, l tlog.Log, want []tlog.Leaf) {
 
 func checkLeaf(t testing.TB, index uint64, got, want tlog.Leaf) {
 	t.Helper()
-	if got.Identity != want.Identity || string(got.Value) != string(want.Value) {
+	if got.Identity != want.Identity || !bytes.Equal(got.Value, want.Value) {
 		t.Fatalf("leaf %d is {%x, %x}, want {%x, %x}", index, got.Identity, got.Value, want.Identity, want.Value)
 	}
 }

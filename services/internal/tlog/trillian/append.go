@@ -175,16 +175,17 @@ func (l *Log) conflict(ctx context.Context, leaf *trillian.LogLeaf) error {
 // outcome adds ErrUnknownOutcome to an error of a write unless it is clear that
 // the write did not take place.
 func outcome(err error) error {
-	for _, clear := range []error{tlog.ErrUnknownOutcome, tlog.ErrFailed, tlog.ErrCorrupt, tlog.ErrClosed, storage.ErrTreeNeedsInit} {
-		if errors.Is(err, clear) {
+	for _, known := range []error{tlog.ErrUnknownOutcome, tlog.ErrFailed, tlog.ErrCorrupt, tlog.ErrClosed, storage.ErrTreeNeedsInit} {
+		if errors.Is(err, known) {
 			return err
 		}
 	}
 	switch status.Code(err) {
 	case codes.InvalidArgument, codes.NotFound, codes.PermissionDenied:
 		return err
+	default:
+		return fmt.Errorf("%w: %w", tlog.ErrUnknownOutcome, err)
 	}
-	return fmt.Errorf("%w: %w", tlog.ErrUnknownOutcome, err)
 }
 
 // pending holds the hashes of leaves that were appended and not integrated, so

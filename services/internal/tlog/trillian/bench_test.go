@@ -20,7 +20,7 @@ func benchLeaves(leaves []tlog.Leaf, first uint64, rng *rand.ChaCha8) {
 		if leaves[i].Value == nil {
 			leaves[i].Value = make([]byte, 300)
 		}
-		rng.Read(leaves[i].Value) //nolint:errcheck // cannot fail
+		rng.Read(leaves[i].Value)
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], first+uint64(i))
 		leaves[i].Identity = sha256.Sum256(n[:])
@@ -36,7 +36,7 @@ func reportLeaves(b *testing.B, n uint64) {
 func BenchmarkAppendIntegrate(b *testing.B) {
 	ctx := context.Background()
 	l := mustOpen(b, vfs.Default, b.TempDir(), nil)
-	defer l.Close() //nolint:errcheck // a benchmark
+	defer l.Close()
 	rng := rand.NewChaCha8([32]byte{1})
 	leaves := make([]tlog.Leaf, benchBatch)
 	var size uint64
@@ -58,7 +58,7 @@ func BenchmarkAppendIntegrate(b *testing.B) {
 func BenchmarkAppendIntegratePipelined(b *testing.B) {
 	ctx := context.Background()
 	l := mustOpen(b, vfs.Default, b.TempDir(), nil)
-	defer l.Close() //nolint:errcheck // a benchmark
+	defer l.Close()
 	rng := rand.NewChaCha8([32]byte{1})
 	leaves := make([]tlog.Leaf, benchBatch)
 	appended := make(chan struct{}, 1)
@@ -93,7 +93,7 @@ func BenchmarkAppendIntegratePipelined(b *testing.B) {
 func BenchmarkLeaves(b *testing.B) {
 	ctx := context.Background()
 	l := mustOpen(b, vfs.Default, b.TempDir(), nil)
-	defer l.Close() //nolint:errcheck // a benchmark
+	defer l.Close()
 	leaves := make([]tlog.Leaf, 16*benchBatch)
 	benchLeaves(leaves, 0, rand.NewChaCha8([32]byte{1}))
 	if err := l.Append(ctx, 0, leaves); err != nil {

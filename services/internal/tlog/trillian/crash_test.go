@@ -3,6 +3,7 @@ package trillian_test
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -23,9 +24,9 @@ const crashDirEnv = "TRIALOG_CRASH_DIR"
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDirEnv); dir != "" {
 		fmt.Fprintln(os.Stderr, crashChild(dir))
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // this is the main of the child
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // crashChild appends and integrates without end and says on standard output what
@@ -119,7 +120,7 @@ func runAndKill(t *testing.T, dir string, lines int) (stored uint64, roots map[u
 		if n == lines {
 			// In the middle of whatever it does then; the pipe is read to its end, for
 			// what was said before the kill counts.
-			time.AfterFunc(time.Duration(rand.IntN(5000))*time.Microsecond, func() { cmd.Process.Kill() }) //nolint:errcheck // it may be gone
+			time.AfterFunc(time.Duration(rand.IntN(5000))*time.Microsecond, func() { cmd.Process.Kill() }) // it may be gone
 		}
 	}
 	if err := cmd.Wait(); err == nil || stderr.Len() > 0 {
@@ -140,7 +141,7 @@ func checkAfterCrash(t *testing.T, dir string, acked uint64, roots map[uint64]st
 	}
 	for size, want := range roots {
 		got, err := l.RootAt(context.Background(), size)
-		if err != nil || fmt.Sprintf("%x", got) != want {
+		if err != nil || hex.EncodeToString(got[:]) != want {
 			t.Fatalf("RootAt(%d) = %x, %v; before the crash it was %s", size, got, err, want)
 		}
 	}

@@ -142,11 +142,11 @@ func TestLies(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var lie liar
-			l := mustOpen(t, vfs.NewMem(), "store", func(cfg *adapter.Config) {
+			l := mustOpen(t, vfs.NewMem(), "store", func(cfg *adapter.Config) { //nolint:contextcheck // it is the background's, as ctx is
 				lie.Storage = cfg.Storage
 				cfg.Storage = &lie
 			})
-			defer l.Close() //nolint:errcheck // in memory
+			defer l.Close()
 			if err := l.Append(ctx, 0, tlogtest.Leaves(0, 600)); err != nil {
 				t.Fatal(err)
 			}

@@ -32,7 +32,7 @@ func (p pickyStorage) AddSequencedLeavesAtomic(ctx context.Context, tree *trilli
 	if err != nil {
 		return nil, err
 	}
-	defer tx.Close() //nolint:errcheck // a test's snapshot
+	defer tx.Close()
 	res := make([]*trillian.QueuedLogLeaf, len(leaves))
 	refused := false
 	for i, l := range leaves {

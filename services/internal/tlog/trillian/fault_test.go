@@ -88,7 +88,7 @@ func TestWriteFails(t *testing.T) {
 					checkRefusesAll(t, l, all)
 					disk := f.crash(persisted)
 					f.armed.Store(nil)
-					l.Close() //nolint:errcheck // it has failed, and may say so again
+					l.Close() // it has failed, and may say so again
 
 					leaves, size := w.leaves, w.size
 					if persisted {
@@ -149,7 +149,7 @@ func TestPowerLoss(t *testing.T) {
 	ctx := context.Background()
 	f := newFaultyFS()
 	l := mustOpen(t, f.fs(), "a/b/store", nil)
-	defer l.Close() //nolint:errcheck // its disk is of no more use
+	defer l.Close() // its disk is of no more use
 	all := tlogtest.Leaves(0, 1000)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for n := 0; n < len(all); n += 100 {

@@ -1,6 +1,7 @@
 package trillian
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -121,7 +122,7 @@ func readLeaves(ctx context.Context, tx storage.ReadOnlyLogTreeTX, first uint64,
 			return nil, fmt.Errorf("%w: leaf %d has an identity of %d bytes", tlog.ErrCorrupt, index, len(g.LeafIdentityHash))
 		}
 		leaves[i] = tlog.Leaf{Identity: [32]byte(g.LeafIdentityHash), Value: g.LeafValue}
-		if hash := leaves[i].Hash(); string(hash[:]) != string(g.MerkleLeafHash) {
+		if hash := leaves[i].Hash(); !bytes.Equal(hash[:], g.MerkleLeafHash) {
 			return nil, fmt.Errorf("%w: leaf %d has hash %x, its row says %x", tlog.ErrCorrupt, index, hash, g.MerkleLeafHash)
 		}
 	}
@@ -161,7 +162,8 @@ func prove(ctx context.Context, tx storage.ReadOnlyLogTreeTX, first uint64, leav
 		return [32]byte{}, fmt.Errorf("hashing: %w", err)
 	}
 	if hash != head.Hash {
-		return [32]byte{}, fmt.Errorf("%w: leaves %d to %d and the stored nodes have root %x at size %d, expected %x", tlog.ErrCorrupt, first, first+uint64(len(leaves)), hash, head.Size, head.Hash)
+		return [32]byte{}, fmt.Errorf("%w: leaves %d to %d and the stored nodes have root %x at size %d, expected %x",
+			tlog.ErrCorrupt, first, first+uint64(len(leaves)), hash, head.Size, head.Hash)
 	}
 	return before, nil
 }

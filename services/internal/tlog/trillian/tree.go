@@ -73,7 +73,8 @@ func latestRoot(ctx context.Context, tx storage.ReadOnlyLogTreeTX) (root tlog.Ro
 		return tlog.Root{}, 0, fmt.Errorf("%w: reading the root: %w", tlog.ErrCorrupt, err)
 	}
 	if len(v1.RootHash) != 32 || v1.TreeSize > tlog.MaxSize || v1.TimestampNanos >= math.MaxInt64 {
-		return tlog.Root{}, 0, fmt.Errorf("%w: root of size %d, time %d and a hash of %d bytes", tlog.ErrCorrupt, v1.TreeSize, v1.TimestampNanos, len(v1.RootHash))
+		return tlog.Root{}, 0, fmt.Errorf("%w: root of size %d, time %d and a hash of %d bytes",
+			tlog.ErrCorrupt, v1.TreeSize, v1.TimestampNanos, len(v1.RootHash))
 	}
 	return tlog.Root{Size: v1.TreeSize, Hash: [32]byte(v1.RootHash)}, int64(v1.TimestampNanos), nil
 }

@@ -34,7 +34,9 @@ type Storage interface {
 	// AddSequencedLeavesAtomic is AddSequencedLeaves, but if any leaf is refused,
 	// with a status other than OK and AlreadyExists, it stores none. A storage
 	// that cannot tell an identical leaf from another may refuse it too.
-	AddSequencedLeavesAtomic(ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time) ([]*trillian.QueuedLogLeaf, error)
+	AddSequencedLeavesAtomic(
+		ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, timestamp time.Time,
+	) ([]*trillian.QueuedLogLeaf, error)
 
 	// FindIndex returns the index of the sequenced leaf with this identity, from
 	// an index that is as durable as the leaves and written together with them.
@@ -122,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		cfg.BatchLimit = defaultBatchLimit
 	}
 	if cfg.Now == nil {
-		cfg.Now = time.Now
+		cfg.Now = time.Now //nolint:forbidigo // the default of the clock that is handed in
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -1,0 +1,330 @@
+// Package harness starts real Trialog processes for black-box tests: it builds
+// the binaries from the tree that it lies in, runs them on free ports with state
+// in temporary folders, and kills them when asked to.
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/trialog/trialog/api/verify"
+)
+
+// startTimeout bounds how long a log may take to be ready.
+const startTimeout = 60 * time.Second
+
+// Root returns the folder of the repository.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0) //nolint:dogsled // only the file is of interest
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// TestData returns the folder of outside test data, named by TRIALOG_TESTDATA;
+// without it the test is skipped.
+func TestData(t testing.TB, parts ...string) string {
+	t.Helper()
+	dir := os.Getenv("TRIALOG_TESTDATA")
+	if dir == "" {
+		t.Skip("TRIALOG_TESTDATA does not name the folder of outside test data")
+	}
+	return filepath.Join(append([]string{dir}, parts...)...)
+}
+
+// Need skips the test if a program that it runs is not installed.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("%s is not installed", p)
+		}
+	}
+}
+
+// programs are what Build has built, for all tests of a test binary.
+type programs struct {
+	mu    sync.Mutex
+	dir   string
+	paths map[string]string // by package and tags
+}
+
+var built programs //nolint:gochecknoglobals // building is slow, and its result is the same for all tests
+
+// Main runs the tests of a package and removes what was built for them. The
+// testing package ends the process with the result when TestMain returns.
+func Main(m *testing.M) {
+	m.Run()
+	built.mu.Lock()
+	defer built.mu.Unlock()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir) // a leftover in the temporary folder does no harm
+	}
+}
+
+// Build builds a main package of the tree, once per test binary, and returns the
+// path of the program. Packages that call it have a TestMain with Main.
+func Build(t testing.TB, pkg string, tags ...string) string {
+	t.Helper()
+	built.mu.Lock()
+	defer built.mu.Unlock()
+	key := pkg + "," + strings.Join(tags, ",")
+	if path := built.paths[key]; path != "" {
+		return path
+	}
+	if built.dir == "" {
+		dir, err := os.MkdirTemp("", "trialog-e2e-") //nolint:usetesting // it outlives this test
+		if err != nil {
+			t.Fatal(err)
+		}
+		built.dir, built.paths = dir, map[string]string{}
+	}
+	path := filepath.Join(built.dir, fmt.Sprintf("%d-%s", len(built.paths), filepath.Base(pkg)))
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "-tags", strings.Join(tags, ","), pkg)
+	cmd.Dir = Root()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+	}
+	built.paths[key] = path
+	return path
+}
+
+// Trialogd builds the servers.
+func Trialogd(t testing.TB, tags ...string) string {
+	t.Helper()
+	return Build(t, "./services/cmd/trialogd", tags...)
+}
+
+// Trialog builds the user's command line.
+func Trialog(t testing.TB) string {
+	t.Helper()
+	return Build(t, "./tools/trialog")
+}
+
+// Log is a "trialogd all" with its data folder.
+type Log struct {
+	Dir  string // of the data
+	URL  string // of the REST interface and the tiles
+	GRPC string // address of the gRPC interface
+
+	t       testing.TB
+	program string
+	args    []string
+	cmd     *exec.Cmd
+	output  *lockedBuffer
+	ended   chan struct{}
+}
+
+// NewLog prepares a log in a temporary folder; Start starts it.
+func NewLog(t testing.TB, tags ...string) *Log {
+	t.Helper()
+	l := &Log{Dir: filepath.Join(t.TempDir(), "data"), t: t, program: Trialogd(t, tags...), output: &lockedBuffer{}}
+	address, grpc := freeAddress(t), freeAddress(t)
+	l.URL, l.GRPC = "http://"+address, grpc
+	l.args = []string{
+		"all", "--data", l.Dir, "--listen", address, "--grpc-listen", grpc,
+		"--witness-listen", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0",
+	}
+	t.Cleanup(func() {
+		l.Kill()
+		if t.Failed() {
+			t.Logf("output of trialogd:\n%s", l.output)
+		}
+	})
+	return l
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing is waited for
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Launch starts the process and does not wait for anything.
+func (l *Log) Launch(env ...string) {
+	l.t.Helper()
+	l.cmd = exec.Command(l.program, l.args...) //nolint:noctx // Kill and Stop end it
+	l.cmd.Env = append(os.Environ(), env...)
+	l.cmd.Stdout, l.cmd.Stderr = l.output, l.output
+	if err := l.cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_ = cmd.Wait()
+		close(ended)
+	}(l.cmd, l.ended)
+}
+
+// Start starts the log and waits until it is ready.
+func (l *Log) Start(env ...string) {
+	l.t.Helper()
+	l.Launch(env...)
+	if state := l.Await(startTimeout, func(s State) bool { return s.State == "ready" }); state.State != "ready" {
+		l.t.Fatalf("the log is not ready: %+v\n%s", state, l.output)
+	}
+}
+
+// State is what /readyz answers.
+type State struct {
+	State  string `json:"state"`
+	Reason string `json:"reason"`
+	Detail string `json:"detail"`
+}
+
+// Await asks for the state until it is as wanted, the process has ended, or the
+// time is up, and returns the last one.
+func (l *Log) Await(limit time.Duration, want func(State) bool) State {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var last State
+	for {
+		if s, err := l.state(ctx); err == nil {
+			if last = s; want(s) {
+				return s
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-l.ended:
+			return State{State: "ended", Detail: l.output.String()}
+		case <-time.After(20 * time.Millisecond): // between two questions
+		}
+	}
+}
+
+func (l *Log) state(ctx context.Context) (State, error) {
+	var s State
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL+"/readyz", http.NoBody)
+	if err != nil {
+		return s, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return s, err
+	}
+	defer resp.Body.Close()
+	err = json.NewDecoder(resp.Body).Decode(&s)
+	return s, err
+}
+
+// Kill ends the process with SIGKILL and waits for it.
+func (l *Log) Kill() {
+	if l.cmd == nil {
+		return
+	}
+	_ = l.cmd.Process.Kill() // it may have ended by itself
+	<-l.ended
+	l.cmd = nil
+}
+
+// Ended is closed when the process has ended.
+func (l *Log) Ended() <-chan struct{} { return l.ended }
+
+// Stop ends the process in good order and waits for it.
+func (l *Log) Stop() {
+	l.t.Helper()
+	if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		l.t.Fatal(err)
+	}
+	select {
+	case <-l.ended:
+	case <-time.After(startTimeout):
+		l.t.Fatal("the log does not stop")
+	}
+	l.cmd = nil
+}
+
+// Policy reads the policy that init wrote.
+func (l *Log) Policy() *verify.Policy {
+	l.t.Helper()
+	text, err := os.ReadFile(l.PolicyFile())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	sidecar, err := os.ReadFile(l.PolicyFile() + ".json")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	p, err := verify.ParsePolicy(text, sidecar)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return p
+}
+
+// PolicyFile is the path of the log's policy.
+func (l *Log) PolicyFile() string { return filepath.Join(l.Dir, "policy", "trialog.policy") }
+
+// Token reads a bearer token that init made: "enrol" or "receive".
+func (l *Log) Token(name string) string {
+	l.t.Helper()
+	raw, err := os.ReadFile(l.TokenFile(name))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(raw))
+}
+
+// TokenFile is the path of a bearer token.
+func (l *Log) TokenFile(name string) string { return filepath.Join(l.Dir, "tokens", name) }
+
+// Output returns what the process has printed.
+func (l *Log) Output() string { return l.output.String() }
+
+// Get fetches a path of the REST interface or of the tiles.
+func (l *Log) Get(path string) (int, []byte, error) {
+	resp, err := http.Get(l.URL + path) //nolint:noctx // a loopback address
+	if err != nil {
+		return 0, nil, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, body, errors.Join(err, resp.Body.Close())
+}
+
+// lockedBuffer collects output of a process while others read it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// CopyDir copies a folder, as a backup would.
+func CopyDir(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
