@@ -99,7 +99,8 @@ func (p *Policy) QuorumName() string { return p.quorum }
 // Bytes returns the policy as it was read.
 func (p *Policy) Bytes() []byte { return bytes.Clone(p.raw) }
 
-// Digest returns SHA-256 over the policy as it was read: its fingerprint.
+// Digest returns SHA-256 over the policy as it was read. It is not the
+// fingerprint that verdicts print, which covers the sidecar too.
 func (p *Policy) Digest() Hash { return sha256.Sum256(p.raw) }
 
 // Operators returns who stands behind the witnesses, in the order of their

@@ -40,8 +40,8 @@ type Config struct {
 	HTTP, GRPC net.Listener
 	// Now is the clock.
 	Now func() time.Time
-	// Log gets one record a call: which, how it ended, how long it took. It
-	// gets nothing that callers sent.
+	// Log gets one record a call: which, and how it ended. It gets nothing that
+	// callers sent.
 	Log *slog.Logger
 	// Limits may be zero.
 	Limits Limits

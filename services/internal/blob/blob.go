@@ -1,5 +1,5 @@
 // Package blob stores named objects durably: tiles, published checkpoints,
-// sealed documents.
+// documents.
 //
 // A Store is trusted for durability and for nothing else. Whoever reads from it
 // checks what was read against a hash or a signature that comes from elsewhere.

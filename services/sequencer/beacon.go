@@ -1,0 +1,127 @@
+package sequencer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/services/internal/blob"
+)
+
+const (
+	// maxBeacons bounds the remembered beacons.
+	maxBeacons = 256
+	// maxBeacon bounds a beacon in bytes: a note with the signatures of some
+	// twenty witnesses, post-quantum ones included.
+	maxBeacon = 128 << 10
+)
+
+// beacon is a note that was found good as a beacon.
+type beacon struct {
+	digest checkpoint.Hash
+	note   []byte
+	size   uint64
+	stored atomic.Bool
+}
+
+// object returns the beacon as a blob, and whether it has yet to be stored.
+func (b *beacon) object() (blob.Object, bool) {
+	if b == nil || b.stored.Load() {
+		return blob.Object{}, false
+	}
+	return blob.Object{Key: BeaconPrefix + hex.EncodeToString(b.digest[:]), Data: b.note}, true
+}
+
+func (b *beacon) kept() {
+	if b != nil {
+		b.stored.Store(true)
+	}
+}
+
+// checkBeacon finds out whether the statement's beacon is a checkpoint of this
+// log that a quorum has cosigned. note may be empty if the log holds it already.
+func (s *Sequencer) checkBeacon(ctx context.Context, named *statement.Beacon, note []byte) (*beacon, error) {
+	head := s.head()
+	if named == nil {
+		if len(note) > 0 {
+			return nil, &statement.FieldError{Field: "beacon", Reason: "is given, but the statement names none"}
+		}
+		if head != nil {
+			return nil, &statement.FieldError{Field: "predicate.beacon", Reason: "missing, only the first statements of a log may lack one"}
+		}
+		return nil, nil //nolint:nilnil // none is named, and none is needed
+	}
+	digest := checkpoint.Hash(named.Note)
+	if len(note) > 0 && sha256.Sum256(note) != digest {
+		return nil, &statement.FieldError{Field: "beacon", Reason: "its SHA-256 is not predicate.beacon.sha256"}
+	}
+	b, known := s.beacons.get(digest)
+	if !known {
+		var err error
+		if b, err = s.loadBeacon(ctx, head, named, note); err != nil {
+			return nil, err
+		}
+	}
+	if named.Origin != s.c.Origin || named.Size != b.size {
+		return nil, &statement.FieldError{
+			Field:  "predicate.beacon",
+			Reason: fmt.Sprintf("the note is of %s at size %d", s.c.Origin, b.size),
+		}
+	}
+	return b, nil
+}
+
+func (s *Sequencer) loadBeacon(ctx context.Context, head *published, named *statement.Beacon, note []byte) (*beacon, error) {
+	bad := func(format string, args ...any) error {
+		return &statement.FieldError{Field: "beacon", Reason: fmt.Sprintf(format, args...)}
+	}
+	digest := checkpoint.Hash(named.Note)
+	stored := false
+	if len(note) > maxBeacon {
+		return nil, bad("is %d bytes, expected at most %d", len(note), maxBeacon)
+	}
+	if len(note) == 0 {
+		raw, err := s.c.Tiles.Get(ctx, BeaconPrefix+hex.EncodeToString(digest[:]))
+		if errors.Is(err, blob.ErrNotFound) {
+			return nil, bad("missing, the log does not hold the note that predicate.beacon.sha256 names")
+		} else if err != nil {
+			return nil, fmt.Errorf("read a beacon: %w", err)
+		}
+		note, stored = raw, true
+	}
+	parsed, err := checkpoint.Parse(note)
+	if err != nil {
+		return nil, bad("%s", err)
+	}
+	if parsed.Digest() != digest { // only of a stored one: a given one was compared above
+		return nil, fmt.Errorf("the stored beacon %s is damaged", hex.EncodeToString(digest[:]))
+	}
+	cosigned, err := s.c.Policy.CheckNote(note)
+	if err != nil {
+		return nil, bad("%s", err)
+	}
+	if cosigned.Origin != s.c.Origin {
+		return nil, bad("is of origin %q, expected %q", cosigned.Origin, s.c.Origin)
+	}
+	if cosigned.Size == 0 || cosigned.Size > head.size() {
+		return nil, bad("is of size %d, expected 1 to %d, the newest published size", cosigned.Size, head.size())
+	}
+	root, err := head.tree.RootAt(ctx, cosigned.Size)
+	if err != nil {
+		return nil, fmt.Errorf("compute the root at the beacon's size: %w", err)
+	}
+	if root != cosigned.Root {
+		// A quorum has signed another tree than ours: this must not go unseen.
+		s.log.Error("a beacon with valid cosignatures contradicts the log", "beacon_size", cosigned.Size,
+			"beacon", hex.EncodeToString(digest[:]))
+		return nil, bad("contradicts the log at size %d", cosigned.Size)
+	}
+	b := &beacon{digest: digest, note: note, size: cosigned.Size}
+	b.stored.Store(stored)
+	return s.beacons.put(b.digest, b), nil
+}

@@ -1,0 +1,212 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/services/internal/blob"
+	"github.com/trialog/trialog/services/internal/fault"
+	"github.com/trialog/trialog/services/internal/tlog"
+	"github.com/trialog/trialog/services/sequencer/register"
+	"github.com/trialog/trialog/services/sequencer/witnessing"
+)
+
+// publisher does steps 5 to 8: it takes the newest root from the writer and has
+// it registered, signed, cosigned and published. No growth, no new checkpoint.
+type publisher struct {
+	s          *Sequencer
+	registered register.Record
+	grown      <-chan tlog.Root
+	settled    bool // see started
+	// ready tells when the next candidate may come; nil: at once.
+	ready <-chan time.Time
+}
+
+func (p *publisher) run(ctx context.Context) error {
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	var want tlog.Root // the newest root that is not published yet
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case want = <-p.grown:
+		case <-retry.C:
+			if want.Size <= p.s.head().size() {
+				continue
+			}
+		}
+		if err := p.pace(ctx); err != nil {
+			return err
+		}
+		select { // the writer may have gone on meanwhile
+		case want = <-p.grown:
+		default:
+		}
+		switch err := p.checkpoint(ctx, want); {
+		case err == nil:
+		case isNoQuorum(err):
+			p.s.log.Warn("no quorum of witnesses", "size", want.Size, "reason", err.Error())
+			retry.Reset(p.s.c.Limits.RetryQuorum)
+		default:
+			return err
+		}
+	}
+}
+
+// settle asks the witnesses until no quorum is left unasked.
+func (p *publisher) settle(ctx context.Context) error {
+	for !p.settled {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(p.s.c.Limits.RetryProbe):
+		}
+		var err error
+		if p.settled, err = p.s.probe(ctx, p.registered); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pace keeps the least interval between two candidates.
+func (p *publisher) pace(ctx context.Context) error {
+	if p.ready != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.ready:
+		}
+	}
+	p.ready = time.After(p.s.c.Limits.Interval)
+	return nil
+}
+
+func isNoQuorum(err error) bool {
+	var none *witnessing.NoQuorumError
+	return errors.As(err, &none)
+}
+
+// checkpoint takes one root through the steps 5 to 8.
+func (p *publisher) checkpoint(ctx context.Context, want tlog.Root) error {
+	s := p.s
+	tree, err := s.reader.Tree(ctx, want.Size, want.Hash)
+	if err != nil {
+		return stopped("read the tree to be published", err)
+	}
+	// Step 5.
+	if want.Size > p.registered.Size {
+		next := register.Record{Origin: s.c.Origin, Size: want.Size, Root: want.Hash}
+		if err := swap(ctx, s.c.Register, p.registered, next); err != nil {
+			return err
+		}
+		p.registered = next
+	}
+	// Step 6. No other body than the registered one is ever signed.
+	candidate, err := s.sign(ctx, p.registered)
+	if err != nil {
+		return err
+	}
+	// Step 7.
+	if err := fault.Hit("cosign.before"); err != nil {
+		return refuse(Failed, "cosign: %w", err)
+	}
+	cosigned, err := s.c.Witness.Cosign(ctx, candidate, func(ctx context.Context, old, size uint64) ([][32]byte, error) {
+		return tree.Consistency(ctx, old, size)
+	})
+	if err != nil {
+		return fmt.Errorf("have size %d cosigned: %w", want.Size, err)
+	}
+	if _, err := s.c.Policy.CheckNote(cosigned.Bytes()); err != nil {
+		return refuse(Failed, "the cosigned checkpoint does not satisfy the policy: %w", err)
+	}
+	// Step 8. /checkpoint is only ever a note that a quorum has cosigned.
+	if err := fault.Hit("publish.before"); err != nil {
+		return refuse(Failed, "publish: %w", err)
+	}
+	if err := s.c.Tiles.Put(ctx, blob.Object{Key: CheckpointKey, Data: cosigned.Bytes()}); err != nil {
+		return refuse(Failed, "publish the checkpoint: %w", err)
+	}
+	if err := fault.Hit("publish.after"); err != nil {
+		return refuse(Failed, "publish: %w", err)
+	}
+	s.publish(&published{note: cosigned, tree: tree})
+	return nil
+}
+
+// swap moves the register on. After an error the outcome is unknown, so it is
+// read: ours is as good as done, anything else ends the sequencer.
+func swap(ctx context.Context, r register.Register, old, next register.Record) error {
+	err := r.Swap(ctx, old, next)
+	if err == nil {
+		return nil
+	}
+	got, readErr := r.Read(ctx)
+	if readErr == nil && got == next {
+		// It is there; that it also survives a crash only a write that succeeds
+		// can tell.
+		if again := r.Swap(ctx, next, next); again != nil {
+			return refuse(Failed, "make the register's size %d durable: %w", next.Size, errors.Join(err, again))
+		}
+		return nil
+	}
+	switch {
+	case readErr == nil && got == old && !errors.Is(err, register.ErrConflict):
+		return refuse(Failed, "move the register to size %d: %w", next.Size, err)
+	case errors.Is(err, register.ErrConflict):
+		return refuse(Owned, "another sequencer has moved the register: %w", err)
+	}
+	return refuse(Failed, "move the register to size %d: %w", next.Size, errors.Join(err, readErr))
+}
+
+// sign returns the note of the registered body, signed with both keys of the
+// log. A body that was signed before is not signed again, so that the log's own
+// time on it stays what it was.
+func (s *Sequencer) sign(ctx context.Context, r register.Record) (*checkpoint.Note, error) {
+	body := checkpoint.Checkpoint{Origin: r.Origin, Size: r.Size, Root: r.Root}
+	raw, err := s.c.Tiles.Get(ctx, candidateKey)
+	switch {
+	case err == nil:
+		if n, err := checkpoint.Parse(raw); err == nil && n.Checkpoint() == body && s.signedByLog(n) {
+			return n, nil
+		}
+	case !errors.Is(err, blob.ErrNotFound):
+		return nil, refuse(Failed, "read the signed checkpoint: %w", err)
+	}
+	if err := fault.Hit("sign.before"); err != nil {
+		return nil, refuse(Failed, "sign: %w", err)
+	}
+	note, err := checkpoint.SignLog(body, uint64(max(s.c.Now().Unix(), 0)), s.c.LogKeys...)
+	if err != nil {
+		return nil, fmt.Errorf("sign the checkpoint: %w", err)
+	}
+	if err := s.c.Tiles.Put(ctx, blob.Object{Key: candidateKey, Data: note.Bytes()}); err != nil {
+		return nil, refuse(Failed, "keep the signed checkpoint: %w", err)
+	}
+	if err := fault.Hit("sign.after"); err != nil {
+		return nil, refuse(Failed, "sign: %w", err)
+	}
+	return note, nil
+}
+
+// signedByLog tells whether every key of the log has signed n.
+func (s *Sequencer) signedByLog(n *checkpoint.Note) bool {
+	for _, k := range s.c.LogKeys {
+		ok := false
+		for _, sig := range n.Signatures() {
+			_, err := k.Verifier().VerifyCheckpoint(n, sig)
+			ok = ok || err == nil
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
