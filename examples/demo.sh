@@ -9,7 +9,7 @@ data=${1:-./data}
 listen=${LISTEN:-127.0.0.1:8080}
 url=http://$listen
 trialog=${TRIALOG_BIN:-$PWD/bin}/trialog
-mkdir -p "$data"
+mkdir -p -m 700 "$data" # keys and tokens are in it
 data=$(cd "$data" && pwd)
 work=$data/sample-trial
 policy=$data/policy/trialog.policy

@@ -89,6 +89,12 @@ func ParsePending(raw []byte, keys ...*statement.PublicKey) (*Pending, error) {
 		Log: o.Text("log"), Origin: o.Text("origin"), Identity: digest("identity"), Index: o.Unsigned("index"),
 		LeafHash: digest("leafHash"), Received: millis("receivedMillis"), Deadline: millis("deadlineMillis"),
 	}
+	if statement.CheckLog("origin", p.Origin) != nil || !statement.IsShardOf(p.Origin, p.Log) {
+		o.Fail("origin", "expected a shard of %s", p.Log)
+	}
+	if p.Deadline.Before(p.Received) || p.Deadline.Year() > 9999 {
+		o.Fail("deadlineMillis", "expected a time from receivedMillis to the end of the year 9999")
+	}
 	if err := o.Done(); err != nil {
 		return nil, fmt.Errorf("pending record: %w", err)
 	}

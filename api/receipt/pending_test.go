@@ -31,6 +31,24 @@ func TestPendingRoundTrip(t *testing.T) {
 	}
 }
 
+// TestPendingDeadlines holds the least and the greatest deadline.
+func TestPendingDeadlines(t *testing.T) {
+	log := key(t, "log")
+	for name, deadline := range map[string]time.Time{
+		"at once": promise().Received, "end of 9999": time.Date(9999, 12, 31, 23, 59, 59, 999_000_000, time.UTC),
+	} {
+		p := promise()
+		p.Deadline = deadline
+		raw, err := p.Sign(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := receipt.ParsePending(raw, log.Public()); err != nil || !reflect.DeepEqual(got, p) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
 func TestPendingRejects(t *testing.T) {
 	log, other := key(t, "log"), key(t, "other")
 	raw, err := promise().Sign(log)
@@ -68,6 +86,10 @@ func TestPendingRejects(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want an error with %q", name, p, err, tt.words)
 		}
 	}
+	const (
+		shard = "pending record: origin: expected a shard of log.example.org/trials"
+		due   = "pending record: deadlineMillis: expected a time from receivedMillis to the end of the year 9999"
+	)
 	for name, tt := range map[string]struct{ old, replacement, words string }{
 		"no format":       {`"format":"trialog-pending@v1",`, ``, "format: missing"},
 		"other format":    {`pending@v1`, `pending@v2`, "format: expected"},
@@ -78,6 +100,16 @@ func TestPendingRejects(t *testing.T) {
 		"index of 2^53":   {`9007199254740991`, `9007199254740992`, "index: expected an integer"},
 		"before 1970":     {`"receivedMillis":`, `"receivedMillis":-`, "receivedMillis: expected an integer of at least 0"},
 		"no deadline":     {`"deadlineMillis"`, `"deadline"`, "deadlineMillis: missing"},
+		"another log's":   {`"origin":"` + origin, `"origin":"log.example.org/other/2026`, shard},
+		"log for a shard": {`"origin":"` + origin + `"`, `"origin":"log.example.org/trials"`, shard},
+		"longer name":     {`"origin":"` + origin, `"origin":"log.example.org/trials2/2026`, shard},
+		"nameless shard":  {`"origin":"` + origin + `"`, `"origin":"log.example.org/trials/"`, shard},
+		"two lines":       {`"origin":"` + origin, `"origin":"` + origin + `\n7`, shard},
+		"empty log":       {`"log":"log.example.org/trials","origin":"log.example.org`, `"log":"","origin":"`, "origin: expected a shard of "},
+		"due before it":   {`1800000060123`, `1800000000122`, due},
+		"year 10000":      {`1800000060123`, `253402300800000`, due},
+		"due at 2^53-1":   {`1800000060123`, `9007199254740991`, due},
+		"all at 2^53-1":   {`"receivedMillis":1800000000123,"deadlineMillis":1800000060123`, `"receivedMillis":9007199254740991,"deadlineMillis":9007199254740991`, due},
 		"unknown member":  {`{`, `{"size":1,`, "size: unknown member"},
 		"no object":       {`{`, `[{`, "pending record: "},
 	} {

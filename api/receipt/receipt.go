@@ -39,7 +39,8 @@ type Receipt struct {
 	// Enrolments prove when and for whom the signers' keys were enrolled.
 	Enrolments []Enrolment
 	// Tokens are DER time-stamp tokens (RFC 3161) over the SHA-256 of the
-	// checkpoint note in Proof.
+	// text of the checkpoint in Proof: the note without its signatures, so that
+	// cosignatures may be added later.
 	Tokens [][]byte
 	// Record is the one record of a batch that this receipt is about; nil for
 	// the entry as a whole.

@@ -98,6 +98,7 @@ func (s *Statement) writePredicate(w *writer) {
 		w.open()
 		w.text("principal", r.Principal)
 		w.text("method", r.Method)
+		w.digest("request", r.Request)
 		w.shut()
 	}
 }

@@ -94,7 +94,7 @@ func checkAttributes(path string, rule Rule, members []Member, wantSealed bool) 
 	for n, m := range members {
 		i := slices.IndexFunc(rule.Attributes, func(a Attribute) bool { return a.Name == m.Name })
 		if i < 0 {
-			return fieldErrorf(path+"."+m.Name, "a %q has no such attribute", rule.Kind)
+			return fieldErrorf(path+"."+m.Name, "a %q has no such attribute that this version knows", rule.Kind)
 		}
 		a := rule.Attributes[i]
 		if a.Sealed && !wantSealed {
@@ -120,6 +120,9 @@ func checkAttributes(path string, rule Rule, members []Member, wantSealed bool) 
 	return nil
 }
 
+// maxContent bounds an attribute of type Base64, in bytes.
+const maxContent = 16 << 10
+
 // checkValue checks one attribute's value against its type.
 func checkValue(path string, a Attribute, v strictjson.Value) error {
 	switch a.Type {
@@ -132,7 +135,7 @@ func checkValue(path string, a Attribute, v strictjson.Value) error {
 		return checkList(path, v, 32, CheckToken)
 	case DigestSet:
 		return checkList(path, v, 64, checkDigestText)
-	case Text, Token, Choice, DateValue, DigestHex, KeyDER, NonceHex:
+	case Text, Token, Choice, DateValue, DigestHex, KeyDER, NonceHex, LogName, Base64:
 	}
 	if v.Kind != strictjson.String {
 		return fieldErrorf(path, "expected a string, found %s", v.Kind)
@@ -156,6 +159,13 @@ func checkText(path string, a Attribute, text string) error {
 	case KeyDER:
 		if _, err := parseKeyText(text); err != nil {
 			return fieldErrorf(path, "%s", err)
+		}
+	case LogName:
+		return CheckLog(path, text)
+	case Base64:
+		b, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil || len(b) < 1 || len(b) > maxContent || base64.StdEncoding.EncodedLen(len(b)) != len(text) {
+			return fieldErrorf(path, "expected the standard base64 of 1 to %d bytes", maxContent)
 		}
 	default:
 		n := utf8.RuneCountInString(text)
@@ -222,25 +232,29 @@ func (s *Statement) EnrolledKey() (*PublicKey, bool) {
 
 // checkKey holds together the attributes of a key statement: an enrolment
 // carries the key, its roles and proof of possession; a revocation names the
-// key and the index from which its statements are suspect.
+// key, and the shard and index from which its statements are suspect.
 func (s *Statement) checkKey(hasKey bool) error {
 	path := "predicate.attributes."
 	_, hasRoles := s.Attribute("roles")
 	_, hasRevokes := s.Attribute("revokes")
 	_, hasFrom := s.Attribute("suspectFrom")
+	_, hasOrigin := s.Attribute("suspectOrigin")
 	_, hasRecovery := s.Attribute("recovery")
 	if s.TextAttribute("action") == "revoke" {
-		if !hasRevokes || !hasFrom || hasKey || hasRoles || hasRecovery {
+		if !hasRevokes || !hasOrigin || !hasFrom || hasKey || hasRoles || hasRecovery {
 			return fieldErrorf(path+"revokes",
-				"a revocation has revokes and suspectFrom, and no publicKey, roles or recovery")
+				"a revocation has revokes, suspectOrigin and suspectFrom, and no publicKey, roles or recovery")
+		}
+		if !IsShardOf(s.TextAttribute("suspectOrigin"), s.Log) {
+			return fieldErrorf(path+"suspectOrigin", "expected the origin of a shard of %s", s.Log)
 		}
 		if s.Digest != s.DigestAttribute("revokes") {
 			return fieldErrorf("subject[0].digest", "is not the id of the revoked key")
 		}
 		return nil
 	}
-	if !hasKey || !hasRoles || hasRevokes || hasFrom {
-		return fieldErrorf(path+"publicKey", "an enrolment has publicKey and roles, and no revokes or suspectFrom")
+	if !hasKey || !hasRoles || hasRevokes || hasOrigin || hasFrom {
+		return fieldErrorf(path+"publicKey", "an enrolment has publicKey and roles, and no revokes, suspectOrigin or suspectFrom")
 	}
 	for _, r := range s.RolesAttribute() {
 		if !slices.Contains(Roles(), r) {

@@ -155,7 +155,9 @@ func (s *Statement) decodePredicate(p *strictjson.Object) {
 	}
 	if v, ok := p.Optional("received"); ok {
 		r := strictjson.NewObject(p.Path("received"), v)
-		s.Received = &ReceptionInfo{Principal: r.Text("principal"), Method: r.Text("method")}
+		s.Received = &ReceptionInfo{
+			Principal: r.Text("principal"), Method: r.Text("method"), Request: digestMember(r, "request", false),
+		}
 		p.Join(r)
 	}
 }
@@ -200,7 +202,7 @@ func (s *Statement) decodeDates(p *strictjson.Object) {
 func (s *Statement) Check() error {
 	rule, ok := RuleOf(s.Kind)
 	if !ok {
-		return fieldErrorf("predicate.kind", "unknown kind, expected one of those in the table of kinds")
+		return fieldErrorf("predicate.kind", "unknown kind, expected one of those that this version knows")
 	}
 	if rule.Placement == BatchOnly {
 		return fieldErrorf("predicate.kind", "%q stands only inside a batch, so that its position and time reveal nothing", s.Kind)
@@ -256,7 +258,7 @@ func (s *Statement) checkNames(rule Rule) error {
 }
 
 // checkSigners: 21 CFR 11.50(a), a signature says who, when, and its meaning.
-func (s *Statement) checkSigners(Rule) error {
+func (s *Statement) checkSigners(rule Rule) error {
 	if len(s.Signers) < 1 || len(s.Signers) > MaxSigners {
 		return fieldErrorf("predicate.signers", "expected 1 to %d signers, found %d", MaxSigners, len(s.Signers))
 	}
@@ -268,7 +270,8 @@ func (s *Statement) checkSigners(Rule) error {
 		if !slices.Contains(Meanings(), signer.Meaning) {
 			return fieldErrorf(path+".meaning", "expected one of %v", Meanings())
 		}
-		if err := CheckDate(path+".at", signer.At); err != nil {
+		// 21 CFR 11.50(a)(2): date and time of the signature.
+		if err := CheckTime(path+".at", signer.At); err != nil {
 			return err
 		}
 		if (signer.Meaning == Reception) != (s.Received != nil) {
@@ -276,6 +279,9 @@ func (s *Statement) checkSigners(Rule) error {
 		}
 	}
 	if r := s.Received; r != nil {
+		if rule.Scope == InLog || rule.Kind == KindKey {
+			return fieldErrorf("predicate.received", "a %q is said by its own signers only", rule.Kind)
+		}
 		if len(s.Signers) != 1 {
 			return fieldErrorf("predicate.signers", "a received statement has the gateway as its one signer")
 		}
@@ -295,8 +301,8 @@ func (s *Statement) checkLinks(Rule) error {
 		return fieldErrorf("predicate.chain.previous", "is absent for number 1 and present for every other")
 	}
 	if b := s.Beacon; b != nil {
-		if err := CheckLog("predicate.beacon.origin", b.Origin); err != nil {
-			return err
+		if CheckLog("predicate.beacon.origin", b.Origin) != nil || !IsShardOf(b.Origin, s.Log) {
+			return fieldErrorf("predicate.beacon.origin", "expected the origin of a shard of %s", s.Log)
 		}
 		if b.Size == 0 {
 			return fieldErrorf("predicate.beacon.size", "expected a checkpoint that is not empty")

@@ -160,9 +160,9 @@ func TestDecodeRejectsNames(t *testing.T) {
 		"trial with a slash":      {`"trial":"NCT-1"`, `"trial":"NCT/1"`, "predicate.trial", "1 to 64"},
 		"trial is null":           {`"trial":"NCT-1"`, `"trial":null`, "predicate.trial", "found null"},
 		"no kind":                 {`"kind":"protocol",`, ``, "predicate.kind", "missing"},
-		"unknown kind":            {`"kind":"protocol"`, `"kind":"poem"`, "predicate.kind", "unknown kind"},
-		"kind in upper case":      {`"kind":"protocol"`, `"kind":"Protocol"`, "predicate.kind", "unknown kind"},
-		"kind with a space":       {`"kind":"protocol"`, `"kind":"protocol "`, "predicate.kind", "unknown kind"},
+		"unknown kind":            {`"kind":"protocol"`, `"kind":"poem"`, "predicate.kind", "unknown kind, expected one of those that this version knows"},
+		"kind in upper case":      {`"kind":"protocol"`, `"kind":"Protocol"`, "predicate.kind", "unknown kind, expected one of those that this version knows"},
+		"kind with a space":       {`"kind":"protocol"`, `"kind":"protocol "`, "predicate.kind", "unknown kind, expected one of those that this version knows"},
 		"a scope's kind":          {`"kind":"protocol"`, `"kind":"rule"`, "predicate.trial", "names no trial"},
 		"empty version":           {`"version":"2.0"`, `"version":""`, "predicate.version", "leave it out"},
 		"version as a number":     {`"version":"2.0"`, `"version":2`, "predicate.version", "found an integer"},
@@ -178,8 +178,9 @@ func TestDecodeRejectsNames(t *testing.T) {
 func TestDecodeRejectsSigners(t *testing.T) {
 	s := sealedProtocol(t)
 	author, approver := s.Signers[0].Key.String(), s.Signers[1].Key.String()
+	const utc = "expected a UTC time YYYY-MM-DDThh:mm:ssZ"
 	first := `{"key":"` + author + `","meaning":"authorship","at":"2026-01-02T03:04:05Z"}`
-	second := `{"key":"` + approver + `","meaning":"approval","at":"2026-01-03"}`
+	second := `{"key":"` + approver + `","meaning":"approval","at":"2026-01-03T10:00:00Z"}`
 	var nine []string
 	for i := range 9 {
 		nine = append(nine, with(t, first, author, digest(strconv.Itoa(i)).String()))
@@ -206,23 +207,25 @@ func TestDecodeRejectsSigners(t *testing.T) {
 		"meaning in upper case": {`"approval"`, `"Approval"`, "predicate.signers[1].meaning", "expected one of"},
 		"empty meaning":         {`"approval"`, `""`, "predicate.signers[1].meaning", "expected one of"},
 		"reception unreceived":  {`"approval"`, `"reception"`, "predicate.signers[1].meaning", "goes with the member received"},
-		"no time":               {`,"at":"2026-01-03"`, ``, "predicate.signers[1].at", "missing"},
-		"empty time":            {`"at":"2026-01-03"`, `"at":""`, "predicate.signers[1].at", "expected a date"},
-		"time as a number":      {`"at":"2026-01-03"`, `"at":1767398400`, "predicate.signers[1].at", "found an integer"},
-		"time with an offset":   {`05Z"`, `05+00:00"`, "predicate.signers[0].at", "UTC time"},
-		"time of a small z":     {`05Z"`, `05z"`, "predicate.signers[0].at", "UTC time"},
-		"time with a fraction":  {`05Z"`, `05.0Z"`, "predicate.signers[0].at", "UTC time"},
-		"time without seconds":  {`04:05Z"`, `04Z"`, "predicate.signers[0].at", "UTC time"},
-		"leap second":           {`03:04:05Z`, `23:59:60Z`, "predicate.signers[0].at", "UTC time"},
-		"hour 24":               {`03:04:05Z`, `24:00:00Z`, "predicate.signers[0].at", "UTC time"},
-		"space for T":           {`2T03`, `2 03`, "predicate.signers[0].at", "UTC time"},
-		"day that is not":       {`2026-01-03`, `2026-02-29`, "predicate.signers[1].at", "expected a date"},
-		"month 13":              {`2026-01-03`, `2026-13`, "predicate.signers[1].at", "expected a date"},
-		"short month":           {`2026-01-03`, `2026-1`, "predicate.signers[1].at", "expected a date"},
-		"year of two digits":    {`2026-01-03`, `26`, "predicate.signers[1].at", "expected a date"},
-		"year 1899":             {`2026-01-03`, `1899`, "predicate.signers[1].at", "expected a date"},
-		"year of five digits":   {`2026-01-03`, `12026-01-03`, "predicate.signers[1].at", "expected a date"},
-		"another order":         {`2026-01-03`, `03-01-2026`, "predicate.signers[1].at", "expected a date"},
+		"no time":               {`,"at":"2026-01-03T10:00:00Z"`, ``, "predicate.signers[1].at", "missing"},
+		"empty time":            {`"at":"2026-01-03T10:00:00Z"`, `"at":""`, "predicate.signers[1].at", utc},
+		"time as a number":      {`"at":"2026-01-03T10:00:00Z"`, `"at":1767398400`, "predicate.signers[1].at", "found an integer"},
+		"time with an offset":   {`05Z"`, `05+00:00"`, "predicate.signers[0].at", utc},
+		"time of a small z":     {`05Z"`, `05z"`, "predicate.signers[0].at", utc},
+		"time with a fraction":  {`05Z"`, `05.0Z"`, "predicate.signers[0].at", utc},
+		"time without seconds":  {`04:05Z"`, `04Z"`, "predicate.signers[0].at", utc},
+		"leap second":           {`03:04:05Z`, `23:59:60Z`, "predicate.signers[0].at", utc},
+		"hour 24":               {`03:04:05Z`, `24:00:00Z`, "predicate.signers[0].at", utc},
+		"space for T":           {`2T03`, `2 03`, "predicate.signers[0].at", utc},
+		"a year":                {`-01-03T10:00:00Z`, ``, "predicate.signers[1].at", utc},
+		"a month":               {`-03T10:00:00Z`, ``, "predicate.signers[1].at", utc},
+		"a day":                 {`-03T10:00:00Z`, `-03`, "predicate.signers[1].at", utc},
+		"day that is not":       {`2026-01-03T`, `2026-02-29T`, "predicate.signers[1].at", utc},
+		"month 13":              {`2026-01-03T`, `2026-13-03T`, "predicate.signers[1].at", utc},
+		"year 1899":             {`2026-01-03T`, `1899-01-03T`, "predicate.signers[1].at", utc},
+		"year of five digits":   {`2026-01-03T`, `12026-01-03T`, "predicate.signers[1].at", utc},
+		"another order":         {`2026-01-03T`, `03-01-2026T`, "predicate.signers[1].at", utc},
+		"fraction for the zone": {`10:00:00Z`, `10:00:00.`, "predicate.signers[1].at", utc},
 		"unknown member":        {`"meaning":"approval"`, `"name":"Jo","meaning":"approval"`, "predicate.signers[1].name", "unknown member"},
 		"duplicate member":      {`"meaning":"approval"`, `"at":"2026","meaning":"approval"`, "predicate.signers[1].at", "duplicate"},
 	})
@@ -231,6 +234,7 @@ func TestDecodeRejectsSigners(t *testing.T) {
 func TestDecodeRejectsLinks(t *testing.T) {
 	s := sealedProtocol(t)
 	previous, note := s.Chain.Previous.String(), s.Beacon.Note.String()
+	const shard = "expected the origin of a shard of " + logName
 	dates := `{"approved":"2026-01","effective":"2027"}`
 	var many []string
 	for i := range 17 {
@@ -254,8 +258,13 @@ func TestDecodeRejectsLinks(t *testing.T) {
 		"unknown member of chain":  {`"number":2`, `"head":1,"number":2`, "predicate.chain.head", "unknown member"},
 		"beacon is null":           {`"beacon":{"origin":"` + logName + `/2026","size":7,"sha256":"` + note + `"}`, `"beacon":null`, "predicate.beacon", "found null"},
 		"no origin":                {`"origin":"` + logName + `/2026",`, ``, "predicate.beacon.origin", "missing"},
-		"origin with a scheme":     {`"origin":"`, `"origin":"https://`, "predicate.beacon.origin", "schema-less"},
-		"origin of two lines":      {`/2026"`, `/2026\n7"`, "predicate.beacon.origin", "schema-less"},
+		"origin with a scheme":     {`"origin":"`, `"origin":"https://`, "predicate.beacon.origin", shard},
+		"origin of two lines":      {`/2026"`, `/2026\n7"`, "predicate.beacon.origin", shard},
+		"origin of another log":    {`"origin":"` + logName, `"origin":"log.example.org/other`, "predicate.beacon.origin", shard},
+		"origin is the log":        {`"origin":"` + logName + `/2026"`, `"origin":"` + logName + `"`, "predicate.beacon.origin", shard},
+		"origin is a longer name":  {`"origin":"` + logName + `/2026"`, `"origin":"` + logName + `2/2026"`, "predicate.beacon.origin", shard},
+		"origin of no shard":       {`"origin":"` + logName + `/2026"`, `"origin":"` + logName + `/"`, "predicate.beacon.origin", shard},
+		"origin in upper case":     {`/2026"`, `/A"`, "predicate.beacon.origin", shard},
 		"no size":                  {`"size":7,`, ``, "predicate.beacon.size", "missing"},
 		"size 0":                   {`"size":7`, `"size":0`, "predicate.beacon.size", "not empty"},
 		"size -7":                  {`"size":7`, `"size":-7`, "predicate.beacon.size", "at least 0"},
@@ -268,6 +277,12 @@ func TestDecodeRejectsLinks(t *testing.T) {
 		"date is a number":         {`"2027"`, `2027`, "predicate.dates.effective", "found an integer"},
 		"date is empty":            {`"2027"`, `""`, "predicate.dates.effective", "expected a date"},
 		"date of February 30":      {`"2027"`, `"2027-02-30"`, "predicate.dates.effective", "expected a date"},
+		"date of month 13":         {`"2027"`, `"2027-13"`, "predicate.dates.effective", "expected a date"},
+		"date of a short month":    {`"2027"`, `"2027-1"`, "predicate.dates.effective", "expected a date"},
+		"date of two digits":       {`"2027"`, `"27"`, "predicate.dates.effective", "expected a date"},
+		"date of 1899":             {`"2027"`, `"1899"`, "predicate.dates.effective", "expected a date"},
+		"date of five digits":      {`"2027"`, `"12027-01-03"`, "predicate.dates.effective", "expected a date"},
+		"date in another order":    {`"2027"`, `"03-01-2027"`, "predicate.dates.effective", "expected a date"},
 		"date with a space":        {`"2027"`, `"2027 "`, "predicate.dates.effective", "expected a date"},
 		"duplicate date":           {`"effective"`, `"approved"`, "predicate.dates.approved", "duplicate"},
 		"a name for a date":        {`"effective"`, `"birthday of Jo"`, "predicate.dates", "expected names of 1 to 64"},
@@ -295,6 +310,10 @@ func TestDecodeRejectsReceived(t *testing.T) {
 		"principal is a number": {`"p-17"`, `17`, "predicate.received.principal", "found an integer"},
 		"no method":             {`,"method":"token"`, ``, "predicate.received.method", "missing"},
 		"method with a space":   {`"token"`, `"a token"`, "predicate.received.method", "1 to 64"},
+		"request is null":       {`"method":"token"`, `"method":"token","request":null`, "predicate.received.request", "found null"},
+		"zero request":          {`"method":"token"`, `"method":"token","request":"` + zeros + `"`, "predicate.received.request", "expected a digest that is not zero"},
+		"short request":         {`"method":"token"`, `"method":"token","request":"` + key[1:] + `"`, "predicate.received.request", "64 lower-case"},
+		"request in clear":      {`"method":"token"`, `"method":"token","request":"r-1"`, "predicate.received.request", "64 lower-case"},
 		"unknown member":        {`"method":"token"`, `"method":"token","ip":"::1"`, "predicate.received.ip", "unknown member"},
 	})
 	s, err := statement.Decode(payload)
@@ -306,8 +325,10 @@ func TestDecodeRejectsReceived(t *testing.T) {
 // TestBuildDecode holds that a statement with every optional member comes back
 // as it was, and that the payload is JSON to others too.
 func TestBuildDecode(t *testing.T) {
+	request := received(sealedProtocol(t))
+	request.Received.Request = statement.RequestDigest("p-17", "r-1")
 	for name, s := range map[string]*statement.Statement{
-		"everything": sealedProtocol(t), "received": received(sealedProtocol(t)),
+		"everything": sealedProtocol(t), "received": received(sealedProtocol(t)), "received request": request,
 	} {
 		payload := build(t, s)
 		got, err := statement.Decode(payload)
@@ -337,7 +358,7 @@ func TestBuildForm(t *testing.T) {
 		`"subject":[{"name":"trial","digest":{"trialogStatementV1":"` + digest("first").String() + `"}}],` +
 		`"predicateType":"https://trialog.dev/statement/v1","predicate":{"log":"log.example.org/trials",` +
 		`"organisation":"a","trial":"NCT-1","kind":"milestone",` +
-		`"signers":[{"key":"` + digest("key").String() + `","meaning":"authorship","at":"2026"}],"chain":{"number":1},` +
+		`"signers":[{"key":"` + digest("key").String() + `","meaning":"authorship","at":"2026-01-02T10:00:00Z"}],"chain":{"number":1},` +
 		`"attributes":{"milestone":"token-1","planned":"2026"}}}`
 	if got := string(build(t, s)); got != want {
 		t.Errorf("Build wrote %s\nwant %s", got, want)

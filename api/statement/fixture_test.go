@@ -60,7 +60,7 @@ func sealedProtocol(tb testing.TB) *statement.Statement {
 		Log: logName, Organisation: "acme", Trial: "NCT-1", Kind: statement.KindProtocol, Version: "2.0",
 		Signers: []statement.Signer{
 			{Key: edKey(tb, "author").ID(), Meaning: statement.Authorship, At: "2026-01-02T03:04:05Z"},
-			{Key: ecKey(tb, "approver").ID(), Meaning: statement.Approval, At: "2026-01-03"},
+			{Key: ecKey(tb, "approver").ID(), Meaning: statement.Approval, At: "2026-01-03T10:00:00Z"},
 		},
 		Chain:      statement.Link{Number: 2, Previous: digest("previous")},
 		Amends:     digest("amended"),
@@ -97,6 +97,10 @@ func sample(tb testing.TB, a statement.Attribute) statement.Member {
 		return statement.ListMember(a.Name, digest("one").String(), digest("two").String())
 	case statement.KeyDER:
 		return statement.TextMember(a.Name, base64.StdEncoding.EncodeToString(edKey(tb, "author").Public().DER()))
+	case statement.LogName:
+		return statement.TextMember(a.Name, logName+"/2027")
+	case statement.Base64:
+		return statement.TextMember(a.Name, base64.StdEncoding.EncodeToString([]byte(`{"subject":"S-1"}`)))
 	}
 	tb.Fatalf("no sample of type %d", a.Type)
 	return statement.Member{}
@@ -124,7 +128,7 @@ func minimal(tb testing.TB, kind statement.Kind) *statement.Statement {
 	}
 	s := &statement.Statement{
 		Log: logName, Organisation: "acme", Kind: kind, Chain: statement.Link{Number: 1},
-		Signers:    []statement.Signer{{Key: edKey(tb, "author").ID(), Meaning: statement.Authorship, At: "2026"}},
+		Signers:    []statement.Signer{{Key: edKey(tb, "author").ID(), Meaning: statement.Authorship, At: "2026-01-02T10:00:00Z"}},
 		Attributes: members(tb, rule, false, false),
 		Subject:    statement.SubjectStatement, Digest: digest("first"),
 	}
@@ -220,6 +224,16 @@ func checkField(tb testing.TB, err error, field, words string) {
 	}
 	if e.Field != field || !strings.Contains(e.Reason, words) {
 		tb.Errorf("got field %q, reason %q; want field %q, a reason with %q", e.Field, e.Reason, field, words)
+	}
+}
+
+// checkReason is checkField with the whole reason.
+func checkReason(tb testing.TB, err error, field, reason string) {
+	tb.Helper()
+	checkField(tb, err, field, "")
+	var e *statement.FieldError
+	if errors.As(err, &e) && e.Reason != reason {
+		tb.Errorf("got reason %q of %q, want %q", e.Reason, field, reason)
 	}
 }
 

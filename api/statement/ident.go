@@ -124,6 +124,12 @@ func TrialDigest(log, organisation, trial string) Digest {
 	return textParts("trialog/trial/v1", log, organisation, trial)
 }
 
+// RequestDigest names a principal's request to a gateway: SHA-256 over the parts
+// "trialog/request/v1", principal, request id.
+func RequestDigest(principal, requestID string) Digest {
+	return textParts("trialog/request/v1", principal, requestID)
+}
+
 // LogDigest is the subject of statements about the log itself: SHA-256 over the
 // parts "trialog/log/v1", log.
 func LogDigest(log string) Digest {

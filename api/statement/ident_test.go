@@ -25,7 +25,7 @@ func parts(list ...string) statement.Digest {
 
 func raw(d statement.Digest) string { return string(d[:]) }
 
-// TestDigestsByHand holds the three digests against their description.
+// TestDigestsByHand holds the digests against their description.
 func TestDigestsByHand(t *testing.T) {
 	a, b := digest("a"), digest("b")
 	low, high := a, b
@@ -39,6 +39,7 @@ func TestDigestsByHand(t *testing.T) {
 		"no signers": {statement.Identify([]byte(payload), nil), parts("trialog/identity/v1", pae)},
 		"trial":      {statement.TrialDigest("l", "o", "t"), parts("trialog/trial/v1", "l", "o", "t")},
 		"log":        {statement.LogDigest("l"), parts("trialog/log/v1", "l")},
+		"request":    {statement.RequestDigest("p", "r"), parts("trialog/request/v1", "p", "r")},
 		"commitment": {
 			statement.Commit(statement.Context{Organisation: "o", Trial: "t", Kind: "k"}, a, b, low, "m"),
 			parts("trialog/commit/v1", "o", "t", "k", raw(a), raw(b), raw(low), "m"),
@@ -46,6 +47,33 @@ func TestDigestsByHand(t *testing.T) {
 	} {
 		if tt[0] != tt[1] {
 			t.Errorf("%s = %s, by hand %s", name, tt[0], tt[1])
+		}
+	}
+}
+
+// TestRequestDigestValue holds one value that was computed with another program,
+//
+//	printf '\0\0\0\022trialog/request/v1\0\0\0\004p-17\0\0\0\003r-1' | sha256sum
+//
+// and that no character moves between the two parts.
+func TestRequestDigestValue(t *testing.T) {
+	const want = "d90c40689c7b001508427ddb011472581cf1f8f2180b72473610b153df30de2a"
+	if got := statement.RequestDigest("p-17", "r-1").String(); got != want {
+		t.Errorf("RequestDigest = %s, want %s", got, want)
+	}
+	if statement.RequestDigest("p-1", "7r-1").String() == want {
+		t.Error("another principal's request has the same digest")
+	}
+}
+
+func TestIsShardOf(t *testing.T) {
+	for origin, want := range map[string]bool{
+		logName + "/2026": true, logName + "/a/b": true,
+		logName: false, logName + "/": false, logName + "2/2026": false, logName + "2": false,
+		"log.example.org": false, "log.example.org/other/2026": false, "x" + logName + "/2026": false, "": false,
+	} {
+		if got := statement.IsShardOf(origin, logName); got != want {
+			t.Errorf("IsShardOf(%q) = %v, want %v", origin, got, want)
 		}
 	}
 }

@@ -126,6 +126,8 @@ const (
 	DigestSet                  // 1 to 64 different digests
 	KeyDER                     // base64 of a SubjectPublicKeyInfo
 	NonceHex                   // 32 bytes as 64 lower-case hexadecimal digits
+	LogName                    // name of a log or of a shard, see CheckLog
+	Base64                     // 1 byte to 16 KiB in standard base64
 )
 
 // Attribute is one member of a kind's attributes.
@@ -138,6 +140,10 @@ type Attribute struct {
 	Sealed  bool
 	Options []string // of a Choice
 }
+
+// Receivable returns the roles that a principal of a gateway may have: the log
+// knows principals by the gateway's word only.
+func Receivable() []Role { return []Role{Sponsor, CRO, Site, Ethics} }
 
 // RuleOf returns the row of kind.
 func RuleOf(kind Kind) (Rule, bool) {

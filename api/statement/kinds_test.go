@@ -1,6 +1,7 @@
 package statement_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -149,7 +150,7 @@ func TestSchemaRejects(t *testing.T) {
 			checkField(t, err, field, words)
 		}
 		path := "predicate.attributes."
-		reject(append(slices.Clone(good.Attributes), statement.TextMember("colour", "red")), path+"colour", "has no such attribute")
+		reject(append(slices.Clone(good.Attributes), statement.TextMember("colour", "red")), path+"colour", "has no such attribute that this version knows")
 		for _, a := range rule.Attributes {
 			if a.Sealed {
 				reject(append(slices.Clone(good.Attributes), sample(t, a)), path+a.Name, "must be sealed")
@@ -161,7 +162,7 @@ func TestSchemaRejects(t *testing.T) {
 			}
 			variant := sample(t, a)
 			variant.Name = strings.ToUpper(a.Name[:1]) + a.Name[1:]
-			reject(append(slices.Clone(others), variant), path+variant.Name, "has no such attribute")
+			reject(append(slices.Clone(others), variant), path+variant.Name, "has no such attribute that this version knows")
 			for value, words := range badValues(a) {
 				bad := setMember(t, payload, "attributes", strings.Replace(
 					encodeMembers(t, append(slices.Clone(others), statement.TextMember(a.Name, "REPLACED"))), `"REPLACED"`, value, 1))
@@ -228,6 +229,18 @@ func badValues(a statement.Attribute) map[string]string {
 		bad[`""`], bad[strings.ToUpper(d)], bad[`"`+d[2:]] = "64 lower-case", "64 lower-case", "64 lower-case"
 	case statement.KeyDER:
 		bad[`""`], bad[`"AAAA"`], bad[`"AA\nAA"`], bad[`"AB=="`] = "SubjectPublicKeyInfo", "SubjectPublicKeyInfo", "base64", "base64"
+	case statement.LogName:
+		words := "expected a schema-less URL in lower case without a trailing slash"
+		for _, v := range []string{"", "Log.example.org/a", "https://log.example.org/a", "log.example.org/", "log.example.org/a b", "the next shard"} {
+			bad[`"`+v+`"`] = words
+		}
+	case statement.Base64:
+		words := "expected the standard base64 of 1 to 16384 bytes"
+		// Without padding, with a bit behind the end, of two lines, URL-safe, with a space.
+		for _, v := range []string{"", "AA", "AB==", `AA\nAA`, `AAAA\n`, "__-_", "AA AA", "{}"} {
+			bad[`"`+v+`"`] = words
+		}
+		bad[`"`+base64.StdEncoding.EncodeToString(make([]byte, 16<<10+1))+`"`] = words
 	default: // no string, above
 	}
 	return bad
@@ -241,6 +254,61 @@ func TestTextLimits(t *testing.T) {
 	s = minimal(t, statement.KindMilestone)
 	s.Attributes = []statement.Member{statement.TextMember("milestone", strings.Repeat("x", 64))}
 	build(t, s)
+}
+
+// TestBase64Limits holds the least and the greatest content of a reveal.
+func TestBase64Limits(t *testing.T) {
+	for n, ok := range map[int]bool{0: false, 1: true, 16<<10 - 1: true, 16 << 10: true, 16<<10 + 1: false} {
+		s := minimal(t, statement.KindReveal)
+		text := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, n))
+		s.Attributes = append(s.Attributes, statement.TextMember("content", text))
+		payload, err := statement.Build(s)
+		if !ok {
+			checkReason(t, err, "predicate.attributes.content", "expected the standard base64 of 1 to 16384 bytes")
+			continue
+		}
+		if err != nil {
+			t.Errorf("%d bytes: %v", n, err)
+			continue
+		}
+		if got, err := statement.Decode(payload); err != nil || got.TextAttribute("content") != text {
+			t.Errorf("%d bytes do not come back: %v", n, err)
+		}
+	}
+}
+
+// TestRevealParts: what is opened is the document or the attributes.
+func TestRevealParts(t *testing.T) {
+	for _, part := range []string{"document", "attributes"} {
+		s := minimal(t, statement.KindReveal)
+		s.Attributes = append(remove(s.Attributes, "part"), statement.TextMember("part", part))
+		build(t, s)
+	}
+}
+
+// TestReceivable: what is about the log, and who holds which key, nobody but the
+// signers themselves can say; a gateway receives every other kind.
+func TestReceivable(t *testing.T) {
+	own := []statement.Kind{"key", "policy", "rule", "shard-end", "shard-start"}
+	for _, rule := range statement.Kinds() {
+		t.Run(string(rule.Kind), func(t *testing.T) {
+			s := received(minimal(t, rule.Kind))
+			_, err := statement.Build(s)
+			switch {
+			case rule.Placement == statement.BatchOnly:
+				checkField(t, err, "predicate.kind", "only inside a batch")
+			case slices.Contains(own, rule.Kind):
+				checkReason(t, err, "predicate.received", fmt.Sprintf("a %q is said by its own signers only", rule.Kind))
+			case err != nil:
+				t.Error(err)
+			}
+		})
+	}
+	// SPEC: a principal is one of sponsor, cro, site, ethics.
+	want := []statement.Role{"sponsor", "cro", "site", "ethics"}
+	if got := statement.Receivable(); !slices.Equal(got, want) {
+		t.Errorf("Receivable = %v, want %v", got, want)
+	}
 }
 
 // TestContent holds, for each kind, which subjects it may have.
@@ -370,7 +438,11 @@ func TestKeyStatements(t *testing.T) {
 	recovery := der(edKey(t, "recovery"))
 	recovery.Name = "recovery"
 	reason := statement.TextMember("reason", "lost")
-	const enrolment, revocation = "an enrolment has publicKey and roles", "a revocation has revokes and suspectFrom"
+	shard := statement.TextMember("suspectOrigin", logName+"/2026")
+	elsewhere := func(origin string) statement.Member { return statement.TextMember("suspectOrigin", origin) }
+	const enrolment = "an enrolment has publicKey and roles, and no revokes, suspectOrigin or suspectFrom"
+	const revocation = "a revocation has revokes, suspectOrigin and suspectFrom, and no publicKey, roles or recovery"
+	const another = "expected the origin of a shard of " + logName
 	tests := map[string]struct {
 		attributes   []statement.Member
 		subject      statement.Digest
@@ -378,8 +450,8 @@ func TestKeyStatements(t *testing.T) {
 	}{
 		"enrolment":               {[]statement.Member{action("enrol"), der(author), roles}, author.ID(), "", ""},
 		"enrolment with recovery": {[]statement.Member{action("enrol"), der(author), roles, recovery}, author.ID(), "", ""},
-		"revocation":              {[]statement.Member{action("revoke"), revokes, from}, other.ID(), "", ""},
-		"revocation with reason":  {[]statement.Member{action("revoke"), revokes, from, reason}, other.ID(), "", ""},
+		"revocation":              {[]statement.Member{action("revoke"), revokes, shard, from}, other.ID(), "", ""},
+		"revocation with reason":  {[]statement.Member{action("revoke"), revokes, shard, from, reason}, other.ID(), "", ""},
 
 		"no action":                  {[]statement.Member{der(author), roles}, author.ID(), "action", "missing"},
 		"unknown action":             {[]statement.Member{action("renew"), der(author), roles}, author.ID(), "action", "[enrol revoke]"},
@@ -387,15 +459,21 @@ func TestKeyStatements(t *testing.T) {
 		"enrolment without roles":    {[]statement.Member{action("enrol"), der(author)}, author.ID(), "publicKey", enrolment},
 		"enrolment that revokes":     {[]statement.Member{action("enrol"), der(author), roles, revokes}, author.ID(), "publicKey", enrolment},
 		"enrolment with an index":    {[]statement.Member{action("enrol"), der(author), roles, from}, author.ID(), "publicKey", enrolment},
+		"enrolment with a shard":     {[]statement.Member{action("enrol"), der(author), roles, shard}, author.ID(), "publicKey", enrolment},
 		"enrolment of unknown role":  {[]statement.Member{action("enrol"), der(author), statement.ListMember("roles", "site", "god")}, author.ID(), "roles", "expected roles out of"},
-		"revocation without key":     {[]statement.Member{action("revoke"), from}, other.ID(), "revokes", revocation},
-		"revocation without index":   {[]statement.Member{action("revoke"), revokes}, other.ID(), "revokes", revocation},
-		"revocation that enrols":     {[]statement.Member{action("revoke"), revokes, from, der(author)}, other.ID(), "revokes", revocation},
-		"revocation with roles":      {[]statement.Member{action("revoke"), revokes, from, roles}, other.ID(), "revokes", revocation},
-		"revocation with recovery":   {[]statement.Member{action("revoke"), revokes, from, recovery}, other.ID(), "revokes", revocation},
+		"revocation without key":     {[]statement.Member{action("revoke"), shard, from}, other.ID(), "revokes", revocation},
+		"revocation without index":   {[]statement.Member{action("revoke"), revokes, shard}, other.ID(), "revokes", revocation},
+		"revocation without shard":   {[]statement.Member{action("revoke"), revokes, from}, other.ID(), "revokes", revocation},
+		"revocation, another log's":  {[]statement.Member{action("revoke"), revokes, elsewhere("log.example.org/other/2026"), from}, other.ID(), "suspectOrigin", another},
+		"revocation, the log itself": {[]statement.Member{action("revoke"), revokes, elsewhere(logName), from}, other.ID(), "suspectOrigin", another},
+		"revocation, longer name":    {[]statement.Member{action("revoke"), revokes, elsewhere(logName + "2/2026"), from}, other.ID(), "suspectOrigin", another},
+		"revocation, no log's name":  {[]statement.Member{action("revoke"), revokes, elsewhere(logName + "/"), from}, other.ID(), "suspectOrigin", "schema-less URL"},
+		"revocation that enrols":     {[]statement.Member{action("revoke"), revokes, shard, from, der(author)}, other.ID(), "revokes", revocation},
+		"revocation with roles":      {[]statement.Member{action("revoke"), revokes, shard, from, roles}, other.ID(), "revokes", revocation},
+		"revocation with recovery":   {[]statement.Member{action("revoke"), revokes, shard, from, recovery}, other.ID(), "revokes", revocation},
 		"holder in clear":            {[]statement.Member{action("enrol"), der(author), roles, statement.TextMember("holder", "Jo")}, author.ID(), "holder", "must be sealed"},
 		"enrolment of another key":   {[]statement.Member{action("enrol"), der(author), roles}, other.ID(), "subject", "not the id of the enrolled key"},
-		"revocation of another key":  {[]statement.Member{action("revoke"), revokes, from}, author.ID(), "subject", "not the id of the revoked key"},
+		"revocation of another key":  {[]statement.Member{action("revoke"), revokes, shard, from}, author.ID(), "subject", "not the id of the revoked key"},
 		"enrolled key does not sign": {[]statement.Member{action("enrol"), der(other), roles}, other.ID(), "signers", "must sign its own enrolment"},
 		"enrolment of a weak key":    {[]statement.Member{action("enrol"), statement.TextMember("publicKey", base64.StdEncoding.EncodeToString(spki(make([]byte, 32)))), roles}, author.ID(), "publicKey", "small order"},
 	}
@@ -437,7 +515,7 @@ func TestKeyStatements(t *testing.T) {
 		t.Error("RecoveryKey of a milestone: want none")
 	}
 	s.Kind = statement.KindKey
-	s.Attributes = []statement.Member{action("revoke"), revokes, from}
+	s.Attributes = []statement.Member{action("revoke"), revokes, shard, from}
 	if k, ok := s.EnrolledKey(); ok || k != nil || s.DigestAttribute("revokes") != other.ID() || !s.DigestAttribute("absent").IsZero() {
 		t.Errorf("a revocation: EnrolledKey = %v, %v", k, ok)
 	}

@@ -94,7 +94,10 @@ var kinds = []Rule{ //nolint:gochecknoglobals // never changed while the program
 		req("milestone", Token), opt("planned", DateValue), opt("actual", DateValue),
 	}},
 	{Kind: KindReveal, Attributes: []Attribute{
-		req("opens", DigestHex), req("nonce", NonceHex), req("sha256", DigestHex), req("sha3256", DigestHex),
+		// What is opened: the statement's sealed document, or its sealed attributes,
+		// whose bytes then stand in content.
+		req("opens", DigestHex), choice("part", "document", "attributes"),
+		req("nonce", NonceHex), req("sha256", DigestHex), req("sha3256", DigestHex), opt("content", Base64),
 	}},
 	{Kind: KindCorrection, Content: OptionalDocument, Attributes: []Attribute{
 		// ICH E6(R3) 4.2.2: a correction says why.
@@ -111,7 +114,7 @@ var kinds = []Rule{ //nolint:gochecknoglobals // never changed while the program
 		// enrol
 		opt("publicKey", KeyDER), opt("roles", TokenList), opt("recovery", KeyDER),
 		// revoke
-		opt("revokes", DigestHex), opt("suspectFrom", Count), opt("reason", Text),
+		opt("revokes", DigestHex), opt("suspectOrigin", LogName), opt("suspectFrom", Count), opt("reason", Text),
 		sealedOpt("holder", Text),
 	}},
 	{Kind: KindPolicy, Scope: InLog, Content: PublicDocument, Sayers: []Role{Operator}, Attributes: []Attribute{
@@ -134,10 +137,10 @@ var kinds = []Rule{ //nolint:gochecknoglobals // never changed while the program
 		req("label", Token), req("recordType", Token), req("count", Count), req("root", DigestHex),
 	}},
 	{Kind: KindShardEnd, Scope: InLog, Sayers: []Role{Operator}, Attributes: []Attribute{
-		req("successor", Text),
+		req("successor", LogName),
 	}},
 	{Kind: KindShardStart, Scope: InLog, Sayers: []Role{Operator}, Attributes: []Attribute{
-		opt("predecessor", Text), opt("checkpoint", DigestHex),
+		opt("predecessor", LogName), opt("checkpoint", DigestHex),
 	}},
 }
 

@@ -86,6 +86,20 @@ func CheckMediaType(field, s string) error {
 	return nil
 }
 
+// IsShardOf tells whether origin is that of a shard of log: the log's name, a
+// slash, and the shard's.
+func IsShardOf(origin, log string) bool {
+	return len(origin) > len(log)+1 && strings.HasPrefix(origin, log) && origin[len(log)] == '/'
+}
+
+// CheckTime checks a time in UTC to the second, YYYY-MM-DDThh:mm:ssZ (RFC 3339).
+func CheckTime(field string, d Date) error {
+	if len(d) != len("2006-01-02T15:04:05Z") || CheckDate(field, d) != nil {
+		return fieldErrorf(field, "expected a UTC time YYYY-MM-DDThh:mm:ssZ")
+	}
+	return nil
+}
+
 // Date is a date as somebody stated it, with the precision in which they did:
 // "2012", "2012-05", "2012-05-01", or a time in UTC "2012-05-01T10:00:00Z"
 // (RFC 3339). It is a claim; time bounds come from witnesses.

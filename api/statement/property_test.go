@@ -2,6 +2,7 @@ package statement_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"testing"
 	"time"
@@ -80,6 +81,11 @@ func drawDate(rt *rapid.T, label string) statement.Date {
 	return statement.Date(at.Format(layout))
 }
 
+func drawTime(rt *rapid.T, label string) statement.Date {
+	at := time.Unix(rapid.Int64Range(-2208988800, 253402300799).Draw(rt, label), 0).UTC()
+	return statement.Date(at.Format("2006-01-02T15:04:05Z"))
+}
+
 func drawStatement(rt *rapid.T, rule statement.Rule, signers []statement.KeyID) *statement.Statement {
 	s := &statement.Statement{
 		Log: "log.example.org", Organisation: drawToken(rt, "organisation"), Kind: rule.Kind,
@@ -88,8 +94,11 @@ func drawStatement(rt *rapid.T, rule statement.Rule, signers []statement.KeyID) 
 	if s.Chain.Number > 1 {
 		s.Chain.Previous = drawDigest(rt, "previous")
 	}
-	if rapid.Bool().Draw(rt, "received") {
+	if rule.Scope != statement.InLog && rapid.Bool().Draw(rt, "received") {
 		s.Received = &statement.ReceptionInfo{Principal: drawToken(rt, "principal"), Method: drawToken(rt, "method")}
+		if rapid.Bool().Draw(rt, "has request") {
+			s.Received.Request = statement.RequestDigest(s.Received.Principal, drawToken(rt, "request"))
+		}
 		signers = signers[:1]
 	}
 	for _, id := range signers {
@@ -97,7 +106,7 @@ func drawStatement(rt *rapid.T, rule statement.Rule, signers []statement.KeyID) 
 		if s.Received == nil {
 			meaning = rapid.SampledFrom(statement.Meanings()[:4]).Draw(rt, "meaning")
 		}
-		s.Signers = append(s.Signers, statement.Signer{Key: id, Meaning: meaning, At: drawDate(rt, "at")})
+		s.Signers = append(s.Signers, statement.Signer{Key: id, Meaning: meaning, At: drawTime(rt, "at")})
 	}
 	if rule.Scope == statement.InTrial || rule.Scope == statement.InTrialOrLog {
 		s.Trial = drawToken(rt, "trial")
@@ -183,6 +192,10 @@ func drawAttribute(rt *rapid.T, a statement.Attribute) statement.Member {
 			rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._:-]{0,63}`), 1, 32, rapid.ID).Draw(rt, a.Name)...)
 	case statement.DigestSet:
 		return statement.ListMember(a.Name, rapid.SliceOfNDistinct(rapid.StringMatching(`[0-9a-f]{64}`), 1, 64, rapid.ID).Draw(rt, a.Name)...)
+	case statement.LogName:
+		return statement.TextMember(a.Name, rapid.StringMatching(`[a-z0-9][a-z0-9.-]{0,40}(/[a-z0-9][a-z0-9._-]{0,20}){0,4}`).Draw(rt, a.Name))
+	case statement.Base64:
+		return statement.TextMember(a.Name, base64.StdEncoding.EncodeToString(rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(rt, a.Name)))
 	default: // text, below
 	}
 	printable := rapid.Rune().Filter(func(r rune) bool { return !unicode.IsControl(r) })

@@ -119,7 +119,12 @@ func (it *Item) Encode() []byte {
 		w.name("attributes")
 		writeValue(&w.b, strictjson.Value{Kind: strictjson.ObjectKind, Members: it.Attributes})
 	}
-	w.digest("sealedAttributes", it.Sealed)
+	if !it.Sealed.IsZero() {
+		w.name("sealedAttributes")
+		w.open()
+		w.digest(string(SubjectCommit), it.Sealed)
+		w.shut()
+	}
 	w.shut()
 	return w.b.Bytes()
 }
@@ -144,7 +149,11 @@ func DecodeItem(raw []byte) (*Item, error) {
 		o.Join(d)
 	}
 	it.Attributes = attributesMember(o)
-	it.Sealed = digestMember(o, "sealedAttributes", false)
+	if v, ok := o.Optional("sealedAttributes"); ok {
+		c := strictjson.NewObject("sealedAttributes", v)
+		it.Sealed = digestMember(c, string(SubjectCommit), true)
+		o.Join(c)
+	}
 	if err := o.Done(); err != nil {
 		return nil, err
 	}

@@ -79,6 +79,7 @@ func TestItemRejects(t *testing.T) {
 	product := string(minimalItem(t, rule(t, statement.KindProductEvent)).Encode())
 	token := string(minimalItem(t, rule(t, statement.KindToken)).Encode())
 	commitment, sealed := digest("commitment").String(), digest("sealed").String()
+	commit := `{"trialogCommitV1":"` + sealed + `"}`
 	document := `"mediaType":"application/pdf","document":{"trialogCommitV1":"` + commitment + `"},`
 	for name, tt := range map[string]struct{ text, old, replacement, field, words string }{
 		"no organisation":          {consent, `"organisation":"acme",`, ``, "organisation", "missing"},
@@ -93,19 +94,25 @@ func TestItemRejects(t *testing.T) {
 		"no document":              {consent, document, ``, "document", "must be sealed"},
 		"document, no media type":  {consent, `"mediaType":"application/pdf",`, ``, "document", "together with mediaType"},
 		"media type, no document":  {product, `"attributes"`, `"mediaType":"text/plain","attributes"`, "document", "together with mediaType"},
-		"plain digest":             {consent, `"trialogCommitV1"`, `"sha256"`, "document", "must be sealed"},
-		"both digests":             {consent, `{"trialogCommitV1"`, `{"sha256":"` + commitment + `","trialogCommitV1"`, "document", "exactly one digest"},
+		"plain digest":             {consent, `"document":{"trialogCommitV1"`, `"document":{"sha256"`, "document", "must be sealed"},
+		"both digests":             {consent, `"document":{"trialogCommitV1"`, `"document":{"sha256":"` + commitment + `","trialogCommitV1"`, "document", "exactly one digest"},
 		"empty document":           {product, `"attributes"`, `"document":{},"attributes"`, "document", "exactly one digest"},
 		"document is text":         {consent, `{"trialogCommitV1":"` + commitment + `"}`, `"x"`, "document", "expected exactly one digest"},
-		"unknown algorithm":        {consent, `"trialogCommitV1"`, `"md5"`, "document.md5", "unknown member"},
+		"unknown algorithm":        {consent, `"document":{"trialogCommitV1"`, `"document":{"md5"`, "document.md5", "unknown member"},
 		"zero digest":              {consent, commitment, zeros, "document.trialogCommitV1", "not zero"},
 		"bad media type":           {consent, `application/pdf`, `pdf`, "mediaType", "expected a media type"},
 		"document of none":         {token, `"attributes"`, `"mediaType":"text/plain","document":{"sha256":"` + commitment + `"},"attributes"`, "document", "has no document"},
-		"no sealed attributes":     {consent, `,"sealedAttributes":"` + sealed + `"`, ``, "sealedAttributes", "missing, a \"consent\""},
-		"zero sealed attributes":   {consent, sealed, zeros, "sealedAttributes", "not zero"},
-		"sealed of none":           {token, `"attributes"`, `"sealedAttributes":"` + sealed + `","attributes"`, "sealedAttributes", "has no sealed"},
+		"no sealed attributes":     {consent, `,"sealedAttributes":` + commit, ``, "sealedAttributes", "missing, a \"consent\""},
+		"zero sealed attributes":   {consent, sealed, zeros, "sealedAttributes.trialogCommitV1", "not zero"},
+		"bare sealed attributes":   {consent, commit, `"` + sealed + `"`, "sealedAttributes", "expected an object, found a string"},
+		"sealed is null":           {consent, commit, `null`, "sealedAttributes", "expected an object, found null"},
+		"sealed is empty":          {consent, commit, `{}`, "sealedAttributes.trialogCommitV1", "missing"},
+		"sealed by plain digest":   {consent, commit, `{"sha256":"` + sealed + `"}`, "sealedAttributes.trialogCommitV1", "missing"},
+		"sealed by two digests":    {consent, commit, `{"sha256":"` + sealed + `","trialogCommitV1":"` + sealed + `"}`, "sealedAttributes.sha256", "unknown member"},
+		"sealed is short":          {consent, sealed, sealed[1:], "sealedAttributes.trialogCommitV1", "64 lower-case"},
+		"sealed of none":           {token, `"attributes"`, `"sealedAttributes":` + commit + `,"attributes"`, "sealedAttributes", "has no sealed"},
 		"sealed in clear":          {consent, `"sealedAttributes"`, `"attributes":{"subject":"S-1"},"sealedAttributes"`, "attributes.subject", "must be sealed"},
-		"unknown attribute":        {product, `"event"`, `"evnt"`, "attributes.evnt", "no such attribute"},
+		"unknown attribute":        {product, `"event"`, `"evnt"`, "attributes.evnt", "no such attribute that this version knows"},
 		"missing attribute":        {product, `"event":"token-1"`, `"lot":"x"`, "attributes.event", "missing"},
 		"attributes are text":      {consent, `"sealedAttributes"`, `"attributes":"x","sealedAttributes"`, "attributes", "an object with at least one member"},
 		"empty attributes":         {consent, `"sealedAttributes"`, `"attributes":{},"sealedAttributes"`, "attributes", "an object with at least one member"},

@@ -87,6 +87,9 @@ type ReceptionInfo struct {
 	Principal string
 	// Method is how the sender was authenticated, such as "token" or "mtls".
 	Method string
+	// Request is RequestDigest of the sender's request, so that a repeated request
+	// is known again whichever gateway takes it; optional.
+	Request Digest
 }
 
 // NamedDate is a stated date and what it is the date of.

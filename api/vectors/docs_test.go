@@ -42,7 +42,7 @@ func kindTable() string {
 	scopes := []string{"trial", "organisation", "log", "trial or log"}
 	contents := []string{"none", "public", "sealed", "public or sealed", "public, sealed or none"}
 	placements := []string{"alone", "batch", "any"}
-	types := []string{"text", "token", "", "count", "date", "digest", "tokens", "digests", "key", "nonce"}
+	types := []string{"text", "token", "", "count", "date", "digest", "tokens", "digests", "key", "nonce", "log name", "base64"}
 	for _, r := range statement.Kinds() {
 		sayers := "any role"
 		if len(r.Sayers) > 0 {

@@ -19,8 +19,8 @@ func list(t *testing.T) []vectors.Vector {
 		t.Fatal(err)
 	}
 	// Without this an empty list would pass.
-	if len(all) < 110 {
-		t.Fatalf("%d vectors, want at least 110", len(all))
+	if len(all) < 300 {
+		t.Fatalf("%d vectors, want at least 300", len(all))
 	}
 	return all
 }

@@ -52,7 +52,12 @@ func (c *checker) checkRecord() *Failure {
 	}
 	// The log, which does not see the record, could not hold its kind against
 	// the writer's roles.
-	if e := c.enrolled[c.stmt.Writer()]; c.stmt.Received == nil && !rule.MaySay(e.roles) {
+	e := c.enrolled[c.stmt.Writer()]
+	roles := e.roles
+	if c.stmt.Received != nil {
+		roles = statement.Receivable()
+	}
+	if !rule.MaySay(roles) {
 		return fail(LinkRecord, "key %s was enrolled for %v, who may not say %q", e.key.ID(), e.roles, item.Kind)
 	}
 	c.item = item

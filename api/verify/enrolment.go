@@ -111,6 +111,9 @@ func (c *checker) mayHaveSigned(e *enrolment, writer bool) *Failure {
 		if !slices.Contains(e.roles, statement.Gateway) {
 			return fail(LinkEnrolment, "key %s signs a reception but was not enrolled as a gateway", e.key.ID())
 		}
+		if rule, _ := statement.RuleOf(c.stmt.Kind); !rule.MaySay(statement.Receivable()) {
+			return fail(LinkEnrolment, "a gateway cannot receive a %q", c.stmt.Kind)
+		}
 		return nil
 	}
 	if e.org != c.stmt.Organisation {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -91,8 +92,17 @@ type Trust struct {
 	Gateways []statement.KeyID
 	// PendingKeys sign the log's promises (receipt.Pending), nothing else.
 	PendingKeys []*statement.PublicKey
+	// TimeAuthorities are RFC 3161 authorities that the policy holds to be
+	// independent of the log: their tokens may narrow a bound.
+	TimeAuthorities []TimeAuthority
 	// Auditors are the keys whose keyring snapshots are believed.
 	Auditors []*statement.PublicKey
+}
+
+// TimeAuthority is a time-stamp authority (RFC 3161).
+type TimeAuthority struct {
+	Name        string
+	Certificate *x509.Certificate // that its tokens' certificates lead to
 }
 
 // ParsePolicy reads a tlog-policy and its sidecar. Both are needed: without the
@@ -168,6 +178,7 @@ func (p *Policy) readTrust(o *strictjson.Object) error {
 		}
 		t.Gateways = append(t.Gateways, id)
 	}
+	t.TimeAuthorities = timeAuthorities(o)
 	t.PendingKeys = keyList(o, "pendingKeys")
 	t.Auditors = keyList(o, "auditors")
 	if err := o.Done(); err != nil {
@@ -195,6 +206,36 @@ func keyList(o *strictjson.Object, name string) []*statement.PublicKey {
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+// timeAuthorities reads the optional array of time-stamp authorities.
+func timeAuthorities(o *strictjson.Object) []TimeAuthority {
+	v, ok := o.Optional("timeAuthorities")
+	if !ok {
+		return nil
+	}
+	if v.Kind != strictjson.Array || len(v.Items) == 0 {
+		o.Fail("timeAuthorities", "expected an array with at least one member, or nothing")
+	}
+	var list []TimeAuthority
+	for i, item := range v.Items {
+		a := strictjson.NewObject(fmt.Sprintf("timeAuthorities[%d]", i), item)
+		authority := TimeAuthority{Name: a.Text("name")}
+		if authority.Name == "" {
+			a.Fail("name", "expected the authority's name")
+		}
+		text := a.Text("certificate")
+		der, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err == nil && base64.StdEncoding.EncodedLen(len(der)) == len(text) {
+			authority.Certificate, err = x509.ParseCertificate(der)
+		}
+		if err != nil || authority.Certificate == nil {
+			a.Fail("certificate", "expected the base64 of a DER X.509 certificate")
+		}
+		o.Join(a)
+		list = append(list, authority)
+	}
+	return list
 }
 
 // readOperators reads who runs each operator's witnesses; every operator of the
@@ -228,7 +269,7 @@ func (p *Policy) readOperators(o *strictjson.Object) {
 func (p *Policy) checkLogs() error {
 	for _, l := range p.notes.Logs() {
 		origin := l.Key.Name()
-		if !p.ownOrigin(origin) {
+		if !statement.IsShardOf(origin, p.trust.Log) {
 			return strictjson.Errorf("log", "origin %q of the policy is no shard of %q", origin, p.trust.Log)
 		}
 		if len(p.requiredKeys(origin)) == 0 {
@@ -245,12 +286,6 @@ func (p *Policy) checkLogs() error {
 		}
 	}
 	return nil
-}
-
-// ownOrigin tells whether origin belongs to a shard of the log.
-func (p *Policy) ownOrigin(origin string) bool {
-	log := p.trust.Log
-	return len(origin) > len(log)+1 && origin[:len(log)+1] == log+"/"
 }
 
 func (p *Policy) requiredKeys(origin string) []*checkpoint.VerifierKey {

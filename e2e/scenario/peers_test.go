@@ -3,6 +3,7 @@ package scenario
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,7 +42,11 @@ func TestTesseraFsck(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func() ([]byte, error) {
-		return exec.CommandContext(ctx, fsck, "--storage_url", l.URL, "--public_key", keyFile, "--ui=false").CombinedOutput()
+		out, err := exec.CommandContext(ctx, fsck, "--storage_url", l.URL, "--public_key", keyFile, "--ui=false").CombinedOutput()
+		if err == nil && !bytes.Contains(out, []byte("Successfully fsck'd log")) {
+			err = errors.New("fsck does not say that it was successful") // nor does its exit code
+		}
+		return out, err
 	}
 	if out, err := run(); err != nil {
 		t.Fatalf("fsck refuses the log: %v\n%s", err, out)

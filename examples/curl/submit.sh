@@ -17,11 +17,12 @@ done
 public() { openssl pkey -in "$1" -pubout -outform DER; }
 key_id=$(public "$out/key.pem" | sha256sum | cut -d' ' -f1)
 
-# ask METHOD-PATH JSON: one request; a refusal is printed and ends the script.
+# ask PATH JSON: one request; a refusal is printed and ends the script. The token goes through
+# a pipe, the JSON through standard input: arguments of a process are there for all to read.
 ask() {
 	local answer
-	answer=$(curl -sS --max-time 60 -H 'Content-Type: application/json' -H "Authorization: Bearer $token" \
-		--data-binary "$2" "$url$1")
+	answer=$(curl -sS --max-time 60 -H 'Content-Type: application/json' \
+		-H @<(printf 'Authorization: Bearer %s\n' "$token") --data-binary @- "$url$1" <<<"$2")
 	if jq -e 'has("status")' >/dev/null <<<"$answer"; then
 		jq -r '"refused: \(.title): \(.detail)"' <<<"$answer" >&2
 		return 1

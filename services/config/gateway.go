@@ -78,7 +78,9 @@ type Gateway struct {
 	MaxDocumentBytes int64 `json:"max_document_bytes,omitempty"`
 
 	// MaxUploads is how many documents may be on their way in at once, and how
-	// many out; each is held in memory meanwhile. Zero means 4.
+	// many out; each is held in memory meanwhile. Of one principal, and without a
+	// token of one network address, one at a time may be on its way in: behind a
+	// front end all callers without a token share one address. Zero means 4.
 	MaxUploads int `json:"max_uploads,omitempty"`
 
 	// Tokens are the bearer tokens (RFC 6750) of machines.

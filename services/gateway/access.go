@@ -48,7 +48,7 @@ func rules() map[string]rule {
 		trialogv1.SubmissionService_GetLog_FullMethodName:  {},
 		trialogv1.SubmissionService_Prepare_FullMethodName: {},
 		trialogv1.SubmissionService_Submit_FullMethodName: {
-			sometimes: enrol, when: "the statement is an organisation's first enrolment",
+			sometimes: enrol, when: "the statement is an organisation's first enrolment, and new",
 		},
 		trialogv1.SubmissionService_Receive_FullMethodName:    {always: receive},
 		trialogv1.SubmissionService_GetReceipt_FullMethodName: {},
@@ -152,6 +152,15 @@ func (c *caller) require(p permission) error {
 		return unauthenticated(fmt.Sprintf("needs a token with the permission %q", p))
 	}
 	return &fault{code: codes.PermissionDenied, detail: fmt.Sprintf("the token lacks the permission %q", p)}
+}
+
+// party is whom a call is counted for: the principal, or for a stranger the
+// address.
+func (c *caller) party(ctx context.Context) string {
+	if c.principal != "" {
+		return "principal " + c.principal
+	}
+	return "address " + address(ctx)
 }
 
 // speaksFor checks that a token may be used for an organisation.

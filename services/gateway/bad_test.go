@@ -153,7 +153,7 @@ func badCases(t *testing.T, w *world) []bad {
 
 	// Statements, signed as they are.
 	for _, edit := range []struct{ name, old, with, field string }{
-		{"other log", testLog + `"`, `log.test/other"`, "predicate.log"},
+		{"beacon of another log", `"origin":"` + testLog, `"origin":"log.test/other`, "predicate.beacon.origin"},
 		{"log in upper case", `"log":"log.test`, `"log":"LOG.test`, "predicate.log"},
 		{"type", statement.InTotoType, "https://in-toto.io/Statement/v2", "_type"},
 		{"predicate type", statement.PredicateType, "x", "predicateType"},
@@ -178,7 +178,8 @@ func badCases(t *testing.T, w *world) []bad {
 		{"reception by a submitter", `"meaning":"authorship"`, `"meaning":"reception"`, "predicate.signers[0].meaning"},
 		{"time of signing", `"at":"2026-01-02T03:04:05Z"`, `"at":"yesterday"`, "predicate.signers[0].at"},
 		{"time zone", `"at":"2026-01-02T03:04:05Z"`, `"at":"2026-01-02T03:04:05+01:00"`, "predicate.signers[0].at"},
-		{"day that is none", `"at":"2026-01-02T03:04:05Z"`, `"at":"2026-02-30"`, "predicate.signers[0].at"},
+		{"day that is none", `"at":"2026-01-02T03:04:05Z"`, `"at":"2026-02-30T03:04:05Z"`, "predicate.signers[0].at"},
+		{"day of signing without a time", `"at":"2026-01-02T03:04:05Z"`, `"at":"2026-01-02"`, "predicate.signers[0].at"},
 		{"media type with parameters", `application/pdf`, `application/pdf; x=y`, "predicate.mediaType"},
 		{"no media type", `"mediaType":"application/pdf",`, ``, "predicate.mediaType"},
 		{"attribute of no kind", `"beacon":`, `"attributes":{"patient":"x"},"beacon":`, "predicate.attributes.patient"},
@@ -203,6 +204,8 @@ func badCases(t *testing.T, w *world) []bad {
 			cases[len(cases)-1].field = "envelope.payload"
 		}
 	}
+	other := []byte(strings.ReplaceAll(string(env.Payload), testLog, "log.test/other"))
+	envelope("statement of another log", resign(t, w, other, "", ""), "envelope.payload.predicate.log")
 	// Beacons.
 	add("beacon missing", submit, encode(t, map[string]any{"envelope": resign(t, w, env.Payload, `"sha256":"`+s.Beacon.Note.String()[:8], `"sha256":"00000000`)}), 400, "beacon")
 	add("beacon of another note", submit, encode(t, map[string]any{"envelope": good.GetEnvelope(), "beacon": "hello"}), 400, "beacon")
@@ -296,6 +299,8 @@ func badDrafts(t *testing.T, w *world) []bad {
 		{"meaning reception", []any{map[string]any{"key": digest, "meaning": "reception"}}, "signers[0].meaning"},
 		{"unknown member", []any{map[string]any{"key": digest, "name": "Jane"}}, "signers[0].name"},
 		{"time", []any{signer, map[string]any{"key": digest, "meaning": "review", "at": "now"}}, "signers[1].at"},
+		{"day without a time", []any{signer, map[string]any{"key": digest, "meaning": "review", "at": "2026-01-01"}}, "signers[1].at"},
+		{"time with fractions", []any{map[string]any{"key": digest, "meaning": "review", "at": "2026-01-01T00:00:00.5Z"}}, "signers[0].at"},
 		{"signer no object", []any{"x"}, "signers[0]"},
 	} {
 		cases = append(cases, bad{

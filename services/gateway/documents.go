@@ -32,12 +32,16 @@ type documents struct {
 	limit int64
 	// in and out bound how many documents are in memory at once.
 	in, out chan struct{}
+	// turns holds whose upload is on its way: one of a caller, so that nobody
+	// takes all places.
+	turns turns
 }
 
 func newDocuments(store Documents, c config.Gateway) *documents {
 	return &documents{
 		store: store, limit: c.MaxDocumentBytes,
 		in: make(chan struct{}, c.MaxUploads), out: make(chan struct{}, c.MaxUploads),
+		turns: turns{open: make(map[string]struct{})},
 	}
 }
 
@@ -105,12 +109,21 @@ func (g *Gateway) takeDocument(w http.ResponseWriter, r *http.Request) (size int
 	if err := g.mayUpload(ctx, who, r.Header, digest, media); err != nil {
 		return 0, err
 	}
+	length, err := g.announced(r)
+	if err != nil {
+		return 0, err
+	}
+	over, err := g.documents.turns.enter(who.party(ctx))
+	if err != nil {
+		return 0, err
+	}
+	defer over()
 	leave, err := enterSlot(g.documents.in)
 	if err != nil {
 		return 0, err
 	}
 	defer leave()
-	content, err := g.readDocument(w, r, digest)
+	content, err := g.readDocument(w, r, length, digest)
 	if err != nil {
 		return 0, err
 	}
@@ -154,24 +167,32 @@ func refersTo(s *statement.Statement, digest statement.Digest) bool {
 	return s.Subject == statement.SubjectSHA256 && s.Digest == digest
 }
 
-// readDocument reads a body of the announced length, in the time that it may
-// take, hashing as it comes. Nothing is kept of one that fails.
-func (g *Gateway) readDocument(w http.ResponseWriter, r *http.Request, digest statement.Digest) ([]byte, error) {
-	n := r.ContentLength
-	switch {
+// announced is the length of the body, which must be announced.
+func (g *Gateway) announced(r *http.Request) (int64, error) {
+	switch n := r.ContentLength; {
 	case n < 0:
-		return nil, newProblem(http.StatusLengthRequired, "").withField("Content-Length", "missing, expected the length of the document")
+		return 0, newProblem(http.StatusLengthRequired, "").withField("Content-Length", "missing, expected the length of the document")
 	case n > g.documents.limit:
-		return nil, newProblem(http.StatusRequestEntityTooLarge, "").
+		return 0, newProblem(http.StatusRequestEntityTooLarge, "").
 			withField("body", fmt.Sprintf("expected at most %d bytes", g.documents.limit))
+	default:
+		return n, nil
 	}
+}
+
+// readDocument reads a body of n bytes as long as it keeps coming, hashing as it
+// comes. Nothing is kept of one that fails.
+func (g *Gateway) readDocument(w http.ResponseWriter, r *http.Request, n int64, digest statement.Digest) ([]byte, error) {
 	control := http.NewResponseController(w)
-	deadline := g.cfg.Now().Add(g.documentTime(n))
-	_ = control.SetReadDeadline(deadline) // recorders of tests cannot; servers can
-	_ = control.SetWriteDeadline(deadline.Add(g.limits.BodyTimeout))
+	// Recorders of tests cannot; servers can.
+	_ = control.SetWriteDeadline(g.cfg.Now().Add(g.documentTime(n) + g.limits.BodyTimeout))
+	body := &pacedReader{
+		body: r.Body, now: g.cfg.Now, begun: g.cfg.Now(), until: control.SetReadDeadline,
+		pause: g.limits.BodyTimeout, rate: g.limits.UploadRate,
+	}
 	content := make([]byte, n)
 	hash := sha256.New()
-	if _, err := io.ReadFull(io.TeeReader(r.Body, hash), content); err != nil {
+	if _, err := io.ReadFull(io.TeeReader(body, hash), content); err != nil {
 		return nil, bodyCut(err)
 	}
 	_ = control.SetReadDeadline(noDeadline())
@@ -189,13 +210,21 @@ func (g *Gateway) documentTime(n int64) time.Duration {
 // getDocument serves GET /v1/documents/{sha256}?statement=IDENTITY. The media
 // type is the one that the statement says.
 func (g *Gateway) getDocument(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), g.limits.CallTimeout)
+	defer cancel()
+	s, err := g.mayDownload(ctx, r)
+	if err != nil {
+		g.refuse(w, r, getDocument, err)
+		return
+	}
+	// A place is for whoever will get a document, and until it is sent.
 	leave, err := enterSlot(g.documents.out)
 	if err != nil {
 		g.refuse(w, r, getDocument, err)
 		return
 	}
 	defer leave()
-	content, s, err := g.giveDocument(r)
+	content, err := g.loadDocument(ctx, s.Digest)
 	if err != nil {
 		g.refuse(w, r, getDocument, err)
 		return
@@ -216,39 +245,47 @@ func (g *Gateway) getDocument(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(content) // the caller may be gone
 }
 
-func (g *Gateway) giveDocument(r *http.Request) ([]byte, *statement.Statement, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), g.limits.CallTimeout)
-	defer cancel()
+// mayDownload counts the call and returns the statement that publishes the
+// document.
+func (g *Gateway) mayDownload(ctx context.Context, r *http.Request) (*statement.Statement, error) {
 	if _, err := g.enter(ctx, getDocument); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	digest, err := digestField("sha256", documentName(r))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	id, err := digestField("statement", r.URL.Query().Get("statement"))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	_, s, err := g.find(ctx, id, "statement")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	// The same answer whether the document is not there or not to be had.
-	missing := &fault{code: codes.NotFound, violations: []violation{{"sha256", "no such document of this statement is here"}}}
 	if !refersTo(s, digest) {
-		return nil, nil, missing
+		return nil, noDocument()
 	}
+	return s, nil
+}
+
+// noDocument is the same answer whether the document is not there or not to be
+// had.
+func noDocument() *fault {
+	return &fault{code: codes.NotFound, violations: []violation{{"sha256", "no such document of this statement is here"}}}
+}
+
+func (g *Gateway) loadDocument(ctx context.Context, digest statement.Digest) ([]byte, error) {
 	content, err := g.documents.store.Get(ctx, documentKey(digest))
 	switch {
 	case errors.Is(err, blob.ErrNotFound):
-		return nil, nil, missing
+		return nil, noDocument()
 	case err != nil:
 		g.cfg.Log.LogAttrs(ctx, slog.LevelError, "document store failed", slog.String("step", "get"))
-		return nil, nil, unavailable("the document store gives nothing out at the moment; ask again later")
+		return nil, unavailable("the document store gives nothing out at the moment; ask again later")
 	case statement.Digest(sha256.Sum256(content)) != digest:
 		g.cfg.Log.LogAttrs(ctx, slog.LevelError, "stored document is damaged", slog.String("sha256", digest.String()))
-		return nil, nil, unavailable("the stored document is damaged; its operator has been told")
+		return nil, unavailable("the stored document is damaged; its operator has been told")
 	}
-	return content, s, nil
+	return content, nil
 }

@@ -9,12 +9,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/services/config"
 	"github.com/trialog/trialog/services/internal/blob"
 )
 
@@ -225,45 +228,168 @@ func TestSlowAndCutBodies(t *testing.T) {
 	}
 }
 
+// holding starts an upload of one byte that is held when the gateway has begun to
+// read it, until let go. It returns when the gateway reads; ended gives the
+// status.
+func (h *house) holding(hold <-chan struct{}, headers ...string) (ended <-chan int) {
+	h.t.Helper()
+	entered, done := make(chan struct{}), make(chan int, 1)
+	body := &heldReader{text: []byte("p"), entered: entered, hold: hold}
+	req, err := http.NewRequest(http.MethodPut, h.url+"/v1/documents/"+hashed("p"), body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	req.ContentLength = 1
+	for _, line := range append(headers, pdf, "Expect: 100-continue") { // sent only once the gateway reads
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	go func() {
+		resp, err := continuing().Do(req)
+		if err != nil {
+			h.t.Error(err)
+			done <- 0
+			return
+		}
+		done <- resp.StatusCode
+		_ = resp.Body.Close()
+	}()
+	select {
+	case <-entered:
+	case status := <-done:
+		h.t.Fatalf("the upload ended with %d before it was read", status)
+	}
+	return done
+}
+
 // TestUploadSlots: no more uploads than there is room for.
 func TestUploadSlots(t *testing.T) {
 	h := newHouse(t, newWorld(t))
 	hold := make(chan struct{})
-	entered, left := make(chan struct{}), make(chan struct{})
-	for range 2 {
-		go func() {
-			defer func() { left <- struct{}{} }()
-			body := &heldReader{text: []byte("p"), entered: entered, hold: hold}
-			req, err := http.NewRequest(http.MethodPut, h.url+"/v1/documents/"+hashed("p"), body)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			req.ContentLength = 1
-			req.Header.Set("Content-Type", "application/pdf")
-			req.Header.Set("Authorization", "Bearer "+tokenUpload)
-			req.Header.Set("Expect", "100-continue") // sent only once the gateway reads
-			resp, err := continuing().Do(req)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				t.Errorf("status %d", resp.StatusCode)
-			}
-		}()
+	first, second := h.holding(hold, bearer(tokenUpload)), h.holding(hold, bearer(tokenUpload2))
+	upload := func() *answer {
+		return h.request("PUT", "/v1/documents/"+hashed("p"), strings.NewReader("p"), pdf, bearer(tokenUpload3))
 	}
-	<-entered
-	<-entered
-	got := h.request("PUT", "/v1/documents/"+hashed("p"), strings.NewReader("p"), pdf, bearer(tokenUpload)).want(t, 503, nil)
-	if got.header.Get("Retry-After") == "" {
+	if got := upload().want(t, 503, nil); got.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	close(hold)
-	<-left
-	<-left
-	h.request("PUT", "/v1/documents/"+hashed("p"), strings.NewReader("p"), pdf, bearer(tokenUpload)).want(t, 200, nil)
+	for _, ended := range []<-chan int{first, second} {
+		if status := <-ended; status != http.StatusOK {
+			t.Errorf("status %d", status)
+		}
+	}
+	upload().want(t, 200, nil)
+}
+
+// TestOneUploadOfACaller: nobody takes all places, neither a stranger with a
+// statement that is logged nor who has a token.
+func TestOneUploadOfACaller(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w)
+	w.startTrial()
+	stranger, principal := statementHeader+": "+h.logged([]byte("p")), bearer(tokenUpload)
+	upload := func(headers ...string) *answer {
+		return h.request("PUT", "/v1/documents/"+hashed("p"), strings.NewReader("p"), append(headers, pdf)...)
+	}
+	for name, tc := range map[string]struct{ greedy, other string }{
+		"stranger": {stranger, principal}, "principal": {principal, stranger},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h.t = t
+			hold := make(chan struct{})
+			ended := h.holding(hold, tc.greedy)
+			for range 3 {
+				if got := upload(tc.greedy).want(t, 429, nil); got.header.Get("Retry-After") == "" {
+					t.Error("no Retry-After")
+				}
+			}
+			upload(tc.other).want(t, 200, nil)
+			close(hold)
+			if status := <-ended; status != http.StatusOK {
+				t.Errorf("status %d", status)
+			}
+			upload(tc.greedy).want(t, 200, nil) // its turn is over
+		})
+	}
+}
+
+// TestSlotsAfterQuota: who may not ask takes no place, and gets the reason even
+// if there is none.
+func TestSlotsAfterQuota(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w, withQuota(config.GatewayQuota{Principal: slow(2)}))
+	w.startTrial()
+	id := h.logged([]byte("p"))
+	path := "/v1/documents/" + hashed("p")
+	for _, slots := range []chan struct{}{h.g.documents.in, h.g.documents.out} {
+		for range cap(slots) {
+			slots <- struct{}{}
+		}
+	}
+	for range 2 {
+		h.request("GET", "/v1/log", nil, bearer(tokenReceive)).want(t, 200, nil)
+	}
+	h.request("PUT", path, strings.NewReader("p"), pdf, bearer(tokenReceive)).want(t, 429, nil)
+	h.request("GET", path+"?statement="+id, nil, bearer(tokenReceive)).want(t, 429, nil)
+	h.request("GET", path+"?statement="+id, nil, bearer("guess")).want(t, 401, nil)
+	h.request("GET", path, nil).want(t, 400, nil)
+	h.request("GET", "/v1/documents/"+hashed("q")+"?statement="+id, nil).want(t, 404, nil)
+	h.request("GET", path+"?statement="+id, nil).want(t, 503, nil)
+}
+
+// TestStalledUpload: what was announced does not lengthen the wait for what does
+// not come.
+func TestStalledUpload(t *testing.T) {
+	h := newHouse(t, newWorld(t), func(c *Config) {
+		c.Limits = Limits{BodyTimeout: 50 * time.Millisecond, UploadRate: 1}
+	})
+	status, err := h.raw(fmt.Sprintf(
+		"PUT /v1/documents/%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/pdf\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\nx",
+		hashed("p"), tokenUpload, 64<<10), false)
+	if err != nil || status != http.StatusRequestTimeout {
+		t.Errorf("status %d, %v", status, err)
+	}
+}
+
+// TestPace: how long the next byte may take.
+func TestPace(t *testing.T) {
+	begun := time.Unix(1_800_000_000, 0)
+	for _, tc := range []struct {
+		name  string
+		after time.Duration // since the body began
+		read  int64
+		left  time.Duration // for the next byte
+	}{
+		{"at the start", 0, 0, 10 * time.Second},
+		{"nothing came", 9 * time.Second, 0, time.Second},
+		{"one byte does not help", 9 * time.Second, 1, time.Second + 10*time.Millisecond},
+		{"dribbling", 11 * time.Second, 11, -890 * time.Millisecond},
+		{"at the rate", 100 * time.Second, 10_000, 10 * time.Second},
+		{"a little slow", 100 * time.Second, 9_500, 5 * time.Second},
+		{"too slow", 100 * time.Second, 8_900, -time.Second},
+		{"what came fast buys no long pause", time.Second, 1 << 20, 10 * time.Second},
+	} {
+		p := &pacedReader{
+			now: func() time.Time { return begun.Add(tc.after) }, begun: begun, pause: 10 * time.Second, rate: 100, read: tc.read,
+		}
+		if got := p.deadline().Sub(begun.Add(tc.after)); got != tc.left {
+			t.Errorf("%s: %v left, want %v", tc.name, got, tc.left)
+		}
+	}
+	// Each read is under the deadline of what came before it.
+	var set []time.Duration
+	p := &pacedReader{
+		body: iotest.OneByteReader(strings.NewReader("abc")), begun: begun, pause: time.Second, rate: 1,
+		now:   func() time.Time { return begun.Add(time.Hour) },
+		until: func(d time.Time) error { set = append(set, d.Sub(begun)); return nil },
+	}
+	if _, err := io.ReadFull(p, make([]byte, 3)); err != nil {
+		t.Error(err)
+	}
+	if want := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}; !slices.Equal(set, want) {
+		t.Errorf("deadlines %v, want %v", set, want)
+	}
 }
 
 // continuing is a client that waits for 100 Continue as long as it takes.

@@ -59,7 +59,7 @@ type Documents interface {
 // parentheses.
 type Limits struct {
 	HeaderTimeout time.Duration // for the head of a request (5 s)
-	BodyTimeout   time.Duration // for a JSON body, and to begin an upload (10 s)
+	BodyTimeout   time.Duration // for a JSON body, and for a pause of an upload (10 s)
 	UploadRate    int64         // bytes a second that an upload must keep up (64 KiB)
 	CallTimeout   time.Duration // for a call, waiting for witnesses included (30 s)
 	DrainTimeout  time.Duration // for open calls when the gateway stops (10 s)

@@ -34,6 +34,8 @@ const (
 	tokenReceive  = "token-that-may-receive-for-acme"
 	tokenReceive2 = "token-that-may-receive-for-acme-too"
 	tokenUpload   = "token-that-may-upload"
+	tokenUpload2  = "token-that-may-upload-too"
+	tokenUpload3  = "token-that-may-upload-as-well"
 )
 
 func hashed(token string) string {
@@ -53,6 +55,8 @@ func testSettings() config.Gateway {
 			{SHA256: hashed(tokenReceive), Principal: "jane.doe:site-canary", Organisation: testOrg, Permissions: []string{"receive"}},
 			{SHA256: hashed(tokenReceive2), Principal: "second-desk", Organisation: testOrg, Permissions: []string{"receive"}},
 			{SHA256: hashed(tokenUpload), Principal: "uploader", Organisation: testOrg, Permissions: []string{"upload"}},
+			{SHA256: hashed(tokenUpload2), Principal: "second-uploader", Organisation: testOrg, Permissions: []string{"upload"}},
+			{SHA256: hashed(tokenUpload3), Principal: "third-uploader", Organisation: testOrg, Permissions: []string{"upload"}},
 		},
 	}
 }

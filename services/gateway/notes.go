@@ -11,10 +11,24 @@ import (
 )
 
 // notes remembers the newest checkpoint note that was verified, as most calls
-// see the same one.
+// see the same one, and the shard that the sequencer named last.
 type notes struct {
-	mu   sync.Mutex
-	last *checkpoint.Note
+	mu     sync.Mutex
+	last   *checkpoint.Note
+	origin string
+}
+
+// isOrigin tells whether the sequencer named this shard last.
+func (n *notes) isOrigin(origin string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.origin == origin
+}
+
+func (n *notes) setOrigin(origin string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.origin = origin
 }
 
 // logHead is the newest published checkpoint.
@@ -50,6 +64,7 @@ func (g *Gateway) head(ctx context.Context) (logHead, error) {
 	}
 	head := logHead{origin: resp.GetOrigin()}
 	if resp.GetCheckpoint() == "" {
+		g.notes.setOrigin(head.origin)
 		return head, nil
 	}
 	head.note, err = g.note(resp.GetCheckpoint())
@@ -57,6 +72,7 @@ func (g *Gateway) head(ctx context.Context) (logHead, error) {
 		g.cfg.Log.LogAttrs(ctx, slog.LevelError, "sequencer's checkpoint does not verify")
 		return logHead{}, unavailable("the log gave no checkpoint that verifies; its operator has been told")
 	}
+	g.notes.setOrigin(head.origin)
 	return head, nil
 }
 

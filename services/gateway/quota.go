@@ -18,8 +18,11 @@ const maxBuckets = 1 << 16
 
 // quota bounds what one party may ask for. Callers with a token are counted by
 // principal, strangers by address; both before anything else is done. An
-// organisation is counted for what is logged in its name, so that a stranger
-// who sends forgeries in its name cannot use up its quota.
+// organisation is counted for each statement in its name until it is known that
+// nothing new was logged. So forgeries, which are rejected, do not use its quota
+// up, but for the moment in which the sequencer judges them: as many at once as
+// the burst hold the organisation's own statements up. That is for the limit on
+// addresses to prevent. What ended with an unknown outcome stays counted.
 type quota struct {
 	principals, organisations, addresses *buckets
 }
@@ -41,7 +44,7 @@ func (q *quota) call(ctx context.Context, who *caller) error {
 }
 
 // statement counts a statement of an organisation. Undo takes it back; call it
-// if nothing new was logged.
+// if it is known that nothing new was logged.
 func (q *quota) statement(organisation string) (undo func(), err error) {
 	if err := tooMany(q.organisations.take(organisation)); err != nil {
 		return nil, err

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
 	"github.com/trialog/trialog/api/statement"
@@ -198,4 +201,160 @@ func TestQuotaOrganisation(t *testing.T) {
 	if w.size() != 5 {
 		t.Errorf("%d entries", w.size())
 	}
+}
+
+// TestQuotaUnknownOutcome: what may have been logged is counted, what was not
+// is not, and what was logged before is not counted twice.
+func TestQuotaUnknownOutcome(t *testing.T) {
+	late := status.Error(codes.DeadlineExceeded, "too late")
+	for name, tc := range map[string]struct {
+		err  error
+		free bool // nothing was stored, for sure
+	}{
+		"deadline":              {late, false},
+		"context":               {context.DeadlineExceeded, false},
+		"unavailable":           {errCut, false},
+		"internal":              {status.Error(codes.Internal, "?"), false},
+		"canceled":              {status.Error(codes.Canceled, "?"), false},
+		"answer too long":       {status.Error(codes.ResourceExhausted, "message too long"), false},
+		"busy":                  {busyError(t), true},
+		"rejected":              {refusal(codes.InvalidArgument, "predicate.kind", "is wrong"), true},
+		"forbidden":             {refusal(codes.PermissionDenied, "predicate.kind", "is forbidden"), true},
+		"missing":               {refusal(codes.FailedPrecondition, "predicate.trial", "is missing"), true},
+		"moved, without a head": {refusal(codes.Aborted, "predicate.chain", "moved"), true},
+	} {
+		for door, send := range map[string]func(h *house, n int) *answer{
+			"submit": func(h *house, n int) *answer {
+				return h.post("/v1/statements", submitBody(h.world.protocol([]byte{byte(n)})))
+			},
+			"receive": func(h *house, n int) *answer {
+				return h.post("/v1/statements:receive", receiveBody(fmt.Sprint("r", n), fmt.Sprint(n)), bearer(tokenReceive))
+			},
+		} {
+			t.Run(name+"/"+door, func(t *testing.T) {
+				w := newWorld(t)
+				h := newHouse(t, w, withQuota(config.GatewayQuota{Organisation: slow(2)}))
+				w.startTrial()
+				w.before = func(rpc string, _ any) error {
+					if rpc == "Add" {
+						return tc.err
+					}
+					return nil
+				}
+				want := 2 // the quota
+				if tc.free {
+					want = 4
+				}
+				for n := range 4 {
+					if got := send(h, n); got.status < 400 || n >= want && got.status != http.StatusTooManyRequests {
+						t.Errorf("call %d: status %d", n, got.status)
+					}
+				}
+				if got := w.calls["Add"]; got != want {
+					t.Errorf("%d of 4 got through, want %d", got, want)
+				}
+			})
+		}
+	}
+}
+
+// busyError is what the sequencer answers when its queues are full.
+func busyError(t *testing.T) error {
+	t.Helper()
+	s, err := status.New(codes.ResourceExhausted, "the log is busy").
+		WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Err()
+}
+
+// TestQuotaStoredAndLate: ten calls whose answers are lost log no more than the
+// quota allows.
+func TestQuotaStoredAndLate(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w, withQuota(config.GatewayQuota{Organisation: slow(3)}))
+	w.startTrial()
+	before := w.size()
+	w.after = func(rpc string, _ any) error {
+		if rpc == "Add" {
+			return status.Error(codes.DeadlineExceeded, "too late")
+		}
+		return nil
+	}
+	for n := range 10 {
+		if n%2 == 0 {
+			h.post("/v1/statements", submitBody(w.protocol([]byte{byte(n)})))
+		} else {
+			h.post("/v1/statements:receive", receiveBody(fmt.Sprint("r", n), fmt.Sprint(n)), bearer(tokenReceive))
+		}
+	}
+	if got := w.size() - before; got != 3 {
+		t.Errorf("%d entries were logged, the quota is 3", got)
+	}
+}
+
+// TestQuotaReceiveSecondStep: once an entry has its place, it is counted,
+// whatever becomes of the wait for its receipt; repeating costs nothing more.
+func TestQuotaReceiveSecondStep(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w, withQuota(config.GatewayQuota{Organisation: slow(2)}))
+	w.startTrial()
+	send := func(id string) *answer {
+		return h.post("/v1/statements:receive", receiveBody(id, id), bearer(tokenReceive))
+	}
+	w.before = func(_ string, req any) error {
+		if add, ok := req.(*trialogv1.AddRequest); ok && add.GetSubmit().GetWait() == trialogv1.Wait_WAIT_FINAL {
+			return refusal(codes.InvalidArgument, "predicate.kind", "is wrong of a sudden")
+		}
+		return nil
+	}
+	for range 3 {
+		send("a").want(t, 400, nil)
+	}
+	send("b").want(t, 400, nil)
+	send("c").want(t, 429, nil)
+	if w.size() != 5 {
+		t.Errorf("%d entries", w.size())
+	}
+}
+
+// TestQuotaBeforeSending: what never left the gateway is not counted.
+func TestQuotaBeforeSending(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w, withQuota(config.GatewayQuota{Organisation: slow(1)}))
+	w.startTrial()
+	box := &brokenBox{outbox: h.g.reception.box, saves: errors.New("disk")}
+	h.g.reception.box = box
+	for range 3 {
+		h.post("/v1/statements:receive", receiveBody("r", "p"), bearer(tokenReceive)).want(t, 503, nil)
+	}
+	box.set(func() { box.saves = nil })
+	h.post("/v1/statements:receive", receiveBody("r", "p"), bearer(tokenReceive)).want(t, 200, nil)
+}
+
+// TestQuotaHangUp: whoever sends forgeries and hangs up leaves the outcome no
+// more open than whoever waits.
+func TestQuotaHangUp(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w, withQuota(config.GatewayQuota{Organisation: slow(1)}))
+	w.startTrial()
+	good := w.protocol([]byte("p"))
+	env, err := statement.ParseEnvelope(good.GetEnvelope())
+	if err != nil {
+		t.Fatal(err)
+	}
+	forgery, err := statement.SignDSSE(statement.PayloadType, env.Payload, testKey(t, "forger"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 3 {
+		_, err := h.g.submit(gone, &caller{}, &trialogv1.SubmitRequest{Envelope: forgery, Beacon: good.GetBeacon()})
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("a forgery ended with %v", err)
+		}
+	}
+	h.post("/v1/statements", submitBody(good)).want(t, 200, nil)
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -53,17 +55,20 @@ func (g *Gateway) receive(
 	if err != nil {
 		return nil, err
 	}
-	resp, err := g.dispatch(ctx, &dispatch{
+	d := &dispatch{
 		// Neither part holds the separator.
 		request: who.principal + "/" + req.GetRequestId(), draft: draft, wait: req.GetWait(),
-		received: statement.ReceptionInfo{Principal: who.principal, Method: method},
-	})
-	if err != nil {
-		undo()
-		return nil, sequencerFault(err, draftField(draft))
+		received: statement.ReceptionInfo{
+			Principal: who.principal, Method: method,
+			Request: statement.RequestDigest(who.principal, req.GetRequestId()),
+		},
 	}
-	if resp.GetDuplicate() {
+	resp, err := g.dispatch(ctx, d)
+	if !d.maybeNew {
 		undo()
+	}
+	if err != nil {
+		return nil, sequencerFault(err, draftField(draft))
 	}
 	return &trialogv1.ReceiveResponse{Submitted: resp}, nil
 }
@@ -105,6 +110,7 @@ type dispatch struct {
 	draft    *trialogv1.Draft
 	received statement.ReceptionInfo
 	wait     trialogv1.Wait
+	maybeNew bool // whether it has made a new entry, or may have; set on the way
 }
 
 // dispatch signs what was not signed before and sends it. Its errors are faults
@@ -160,6 +166,8 @@ func (g *Gateway) enchain(ctx context.Context, d *dispatch, rec *record) (*trial
 			}
 		}
 		resp, err := g.sendRecord(ctx, rec, trialogv1.Wait_WAIT_PENDING)
+		// What was sent before was rejected, or this would not be sent.
+		d.maybeNew = maybeNew(resp, err)
 		switch {
 		case err == nil:
 			return resp, rec, nil
@@ -215,7 +223,11 @@ func (g *Gateway) says(rec *record, d *dispatch) bool {
 	if err != nil {
 		return false
 	}
-	s.Signers, s.Chain, s.Beacon, s.Received = old.Signers, old.Chain, old.Beacon, &d.received
+	received := d.received
+	if old.Received != nil && old.Received.Request.IsZero() {
+		received.Request = statement.Digest{} // written before statements named the request
+	}
+	s.Signers, s.Chain, s.Beacon, s.Received = old.Signers, old.Chain, old.Beacon, &received
 	if !s.HasDocument() && !old.HasDocument() {
 		s.Subject, s.Digest = old.Subject, old.Digest
 	}
@@ -241,6 +253,17 @@ func rejected(err error) bool {
 		return true
 	}
 	return false
+}
+
+// busy tells whether the sequencer took nothing in because its queues are full.
+// gRPC uses the code too, also for an answer that is too long, but says never
+// when to ask again.
+func busy(err error) bool {
+	s := status.Convert(err)
+	return s.Code() == codes.ResourceExhausted && slices.ContainsFunc(s.Details(), func(d any) bool {
+		_, retry := d.(*errdetails.RetryInfo)
+		return retry
+	})
 }
 
 // stateFault records that the state file failed; nothing was sent.

@@ -55,6 +55,12 @@ func TestReceive(t *testing.T) {
 		t.Errorf("got %+v", first.Submitted)
 	}
 	s := receivedOf(t, first.Submitted.Receipt)
+	if s.Received == nil || s.Received.Request != statement.RequestDigest("jane.doe:site-canary", "r1") {
+		t.Errorf("the request is not named: %+v", s.Received)
+	}
+	if at := string(s.Signers[0].At); len(at) != len("2006-01-02T15:04:05Z") || statement.CheckTime("at", s.Signers[0].At) != nil {
+		t.Errorf("signed at %q", at)
+	}
 	if s.Grade() != statement.Received || s.Received.Principal != "jane.doe:site-canary" || s.Received.Method != "token" ||
 		s.Organisation != testOrg || s.Writer() != w.gateway.ID() || s.Chain.Number != 1 || s.Beacon == nil {
 		t.Errorf("statement is %+v", s)
@@ -75,6 +81,42 @@ func TestReceive(t *testing.T) {
 	h.post("/v1/statements:receive", receiveBody("r1", "p3"), bearer(tokenReceive2)).want(t, 200, nil)
 	if w.size() != 3+3 {
 		t.Errorf("%d entries", w.size())
+	}
+}
+
+// TestReceiveRecordWithoutRequest: a record that was written before statements
+// named their request still is of the same draft; one that names another
+// request is not.
+func TestReceiveRecordWithoutRequest(t *testing.T) {
+	for name, tc := range map[string]struct {
+		request statement.Digest
+		status  int
+	}{
+		"none":    {statement.Digest{}, 200},
+		"its own": {statement.RequestDigest("jane.doe:site-canary", "r"), 200},
+		"another": {statement.RequestDigest("jane.doe:site-canary", "s"), 409},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			h := newHouse(t, w)
+			w.startTrial()
+			rec, err := h.g.sign(context.Background(), &dispatch{
+				draft: &trialogv1.Draft{
+					Organisation: testOrg, Trial: testTrial, Kind: "protocol", MediaType: "application/pdf", DocumentSha256: hashed("p"),
+				},
+				received: statement.ReceptionInfo{Principal: "jane.doe:site-canary", Method: method, Request: tc.request},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.g.reception.box.save("jane.doe:site-canary/r", rec); err != nil {
+				t.Fatal(err)
+			}
+			h.post("/v1/statements:receive", receiveBody("r", "p"), bearer(tokenReceive)).want(t, tc.status, nil)
+			if sent := w.envelopes(); tc.status == 200 && !bytes.Equal(sent[0], rec.envelope) {
+				t.Error("something else was sent than what was written down")
+			}
+		})
 	}
 }
 

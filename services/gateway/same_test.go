@@ -107,7 +107,7 @@ func TestSameOverBoth(t *testing.T) {
 		}
 		return s
 	}
-	signers := []*trialogv1.Signer{{Key: w.sponsor.ID().String(), Meaning: "approval", At: "2026-01-01"}}
+	signers := []*trialogv1.Signer{{Key: w.sponsor.ID().String(), Meaning: "approval", At: "2026-01-01T00:00:00Z"}}
 	for i, change := range []func(d *trialogv1.Draft){
 		func(*trialogv1.Draft) {},
 		func(d *trialogv1.Draft) {

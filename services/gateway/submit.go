@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/trialog/trialog/api/entry"
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
@@ -47,23 +48,60 @@ func (g *Gateway) submit(ctx context.Context, who *caller, req *trialogv1.Submit
 	if s.Log != g.log {
 		return nil, invalid("envelope.payload.predicate.log", fmt.Sprintf("expected %q, the name of this log", g.log))
 	}
-	roles, err := firstRoles(who, s)
-	if err != nil {
-		return nil, err
+	// A caller who hangs up has not decided how the statement ends: what became of
+	// it is what the quota counts.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limits.CallTimeout)
+	defer cancel()
+	add := &trialogv1.AddRequest{Submit: req}
+	if lacks := mayEnrol(who, s); lacks != nil {
+		return g.again(ctx, s.Identity(env.Payload), add, lacks)
+	}
+	if _, first := s.RecoveryKey(); first {
+		add.GrantedRoles = who.roles
 	}
 	undo, err := g.quota.statement(s.Organisation)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := g.add(ctx, s.Identity(env.Payload), &trialogv1.AddRequest{Submit: req, GrantedRoles: roles})
-	if err != nil {
+	resp, err := g.add(ctx, s.Identity(env.Payload), add)
+	if !maybeNew(resp, err) {
 		undo()
+	}
+	if err != nil {
 		return nil, sequencerFault(err, submitted)
 	}
-	if resp.GetDuplicate() {
-		undo()
+	return resp, nil
+}
+
+// again answers for a statement that the caller may not bring in as a new one:
+// the same statement is never an error, whoever sends it again. The sequencer
+// knows it by its identity, also before a checkpoint holds it; a new one it
+// refuses, as nothing is granted. lacks is what the caller would have needed.
+func (g *Gateway) again(
+	ctx context.Context, id statement.Identity, add *trialogv1.AddRequest, lacks error,
+) (*trialogv1.SubmitResponse, error) {
+	resp, err := g.add(ctx, id, add)
+	switch {
+	case status.Code(err) == codes.PermissionDenied:
+		return nil, lacks
+	case err != nil:
+		return nil, sequencerFault(err, submitted)
+	case !resp.GetDuplicate():
+		g.cfg.Log.LogAttrs(ctx, slog.LevelError, "sequencer let in an enrolment that nobody granted",
+			slog.String("identity", id.String()))
+		return nil, lacks
 	}
 	return resp, nil
+}
+
+// maybeNew tells whether a call of add may have made a new entry, going by what
+// it returned: it has, or the outcome is not known.
+func maybeNew(resp *trialogv1.SubmitResponse, err error) bool {
+	if err == nil {
+		return !resp.GetDuplicate()
+	}
+	var f *fault // the gateway's own: nothing was sent
+	return !errors.As(err, &f) && !rejected(err) && !busy(err)
 }
 
 func checkWait(w trialogv1.Wait) error {
@@ -95,20 +133,17 @@ func submittedEnvelope(path string) string {
 	return under("envelope")(path)
 }
 
-// firstRoles returns the roles that the first enrolment of an organisation may
-// ask for. It is the one statement that no enrolled key can vouch for, so the
-// caller has to.
-func firstRoles(who *caller, s *statement.Statement) ([]string, error) {
+// mayEnrol checks that the caller may bring in a statement if it is the first
+// enrolment of an organisation. That is the one statement that no enrolled key
+// can vouch for, so the caller has to.
+func mayEnrol(who *caller, s *statement.Statement) error {
 	if _, first := s.RecoveryKey(); !first {
-		return nil, nil
+		return nil
 	}
 	if err := who.require(who.rule.sometimes); err != nil {
-		return nil, err
+		return err
 	}
-	if err := who.speaksFor("envelope.payload.predicate.organisation", s.Organisation); err != nil {
-		return nil, err
-	}
-	return who.roles, nil
+	return who.speaksFor("envelope.payload.predicate.organisation", s.Organisation)
 }
 
 // errUnproven says that the sequencer answered with what does not hold.
@@ -146,7 +181,7 @@ func (g *Gateway) add(
 		}
 	case resp.GetState() == trialogv1.State_STATE_PENDING:
 		// Also to a caller who waited in vain for FINAL.
-		if err := g.checkPromise(id, resp); err != nil {
+		if err := g.checkPromise(ctx, id, resp); err != nil {
 			return nil, g.unproven(ctx, id, "promise")
 		}
 	default:
@@ -155,13 +190,25 @@ func (g *Gateway) add(
 	return resp, nil
 }
 
-// checkPromise verifies the promise in resp as check does a receipt.
-func (g *Gateway) checkPromise(id statement.Identity, resp *trialogv1.SubmitResponse) error {
+// checkPromise verifies the promise in resp as check does a receipt. It must be
+// of the shard that this gateway stands before: one of another shard would be
+// held against a tree that the entry is not in.
+func (g *Gateway) checkPromise(ctx context.Context, id statement.Identity, resp *trialogv1.SubmitResponse) error {
 	promise, err := receipt.ParsePending(resp.GetPending(), g.policy.Trust().PendingKeys...)
 	if err != nil {
 		return err
 	}
 	if promise.Identity != id || promise.Index != resp.GetIndex() || promise.Log != g.log || len(resp.GetReceipt()) > 0 {
+		return errUnproven
+	}
+	if g.notes.isOrigin(promise.Origin) {
+		return nil
+	}
+	head, err := g.head(ctx) // not asked for before, or the shard is another one now
+	if err != nil {
+		return err
+	}
+	if promise.Origin != head.origin {
 		return errUnproven
 	}
 	return nil

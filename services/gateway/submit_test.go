@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,8 +15,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
+	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
+	"github.com/trialog/trialog/services/config"
 )
 
 // TestMainJob is what a person with curl, jq and openssl does: prepare, sign,
@@ -202,6 +205,48 @@ func TestLyingPromise(t *testing.T) {
 	}
 }
 
+// TestPromiseOfAnotherShard: a promise is of the shard that Head names, or it is
+// not handed on; whether Head was asked before makes no difference.
+func TestPromiseOfAnotherShard(t *testing.T) {
+	for name, tc := range map[string]struct {
+		log, origin string
+		status      int
+	}{
+		"this shard":           {testLog, testOrigin, 200},
+		"another shard":        {testLog, testLog + "/2", 503},
+		"another log":          {"log.test/other", "log.test/other/1", 503},
+		"no shard":             {testLog, testLog, 503},
+		"shard of another log": {testLog, "log.test/other/1", 503},
+	} {
+		for _, asked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s,asked=%v", name, asked), func(t *testing.T) {
+				w := newWorld(t)
+				h := newHouse(t, w)
+				w.startTrial()
+				if asked {
+					h.request("GET", "/v1/log", nil).want(t, 200, nil)
+				}
+				w.after = func(_ string, resp any) error {
+					added, ok := resp.(*trialogv1.AddResponse)
+					if !ok {
+						return nil
+					}
+					p, err := receipt.ParsePending(added.GetSubmitted().GetPending(), w.promises.Public())
+					if err != nil {
+						return err
+					}
+					p.Log, p.Origin = tc.log, tc.origin
+					added.Submitted.Pending, err = p.Sign(w.promises)
+					return err
+				}
+				body := submitBody(w.protocol([]byte("p")))
+				body["wait"] = "WAIT_PENDING"
+				h.post("/v1/statements", body).want(t, tc.status, nil)
+			})
+		}
+	}
+}
+
 // TestLyingHead: a checkpoint that does not verify is no beacon.
 func TestLyingHead(t *testing.T) {
 	w := newWorld(t)
@@ -303,7 +348,7 @@ func TestPrepareSubjects(t *testing.T) {
 		t.Errorf("enrolment: %s", got.body)
 	}
 	revoke := map[string]any{"organisation": testOrg, "kind": "key", "attributes": map[string]any{
-		"action": "revoke", "revokes": w.sponsor.ID(), "suspectFrom": 1 << 40,
+		"action": "revoke", "revokes": w.sponsor.ID(), "suspectOrigin": testOrigin, "suspectFrom": 1 << 40,
 	}}
 	s, got = prepare(revoke, w.recovery.ID())
 	if s == nil || s.Digest != w.sponsor.ID() || s.CountAttribute("suspectFrom") != 1<<40 {
@@ -401,6 +446,64 @@ func TestFirstEnrolment(t *testing.T) {
 	}
 }
 
+// TestFirstEnrolmentAgain: a first enrolment that is in the log is never an
+// error, whoever sends it again, also before a checkpoint holds it. What is not
+// the same statement needs a token as before.
+func TestFirstEnrolmentAgain(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w, withQuota(config.GatewayQuota{Organisation: slow(1)}))
+	req := w.enrolment("new-org", testKey(t, "new"), testKey(t, "new recovery"), statement.Sponsor)
+	send := func(headers ...string) *answer { return h.post("/v1/statements", submitBody(req), headers...) }
+	send().want(t, 401, nil)
+	var first, again submittedJSON
+	send(bearer(tokenEnrol)).want(t, 200, &first)
+	// The sequencer knows more than it has published.
+	w.before = func(rpc string, _ any) error {
+		if rpc == "Find" {
+			return status.Error(codes.NotFound, "no checkpoint has it yet")
+		}
+		return nil
+	}
+	for name, headers := range map[string][]string{
+		"no token": nil, "other permission": {bearer(tokenReceive)}, "the same again": nil,
+	} {
+		send(headers...).want(t, 200, &again)
+		if again.Index != first.Index || again.Identity != first.Identity || !again.Duplicate {
+			t.Errorf("%s: got %+v, want %+v", name, again, first)
+		}
+	}
+	if w.size() != 3 {
+		t.Errorf("%d entries", w.size())
+	}
+	req = w.enrolment("new-org", testKey(t, "newer"), testKey(t, "newer recovery"), statement.Sponsor)
+	send().want(t, 401, nil)
+	send(bearer(tokenReceive)).want(t, 403, nil)
+	// Whatever becomes of it, nobody's quota is touched without a token.
+	w.before = func(string, any) error { return status.Error(codes.DeadlineExceeded, "late") }
+	req = w.enrolment("victim", testKey(t, "newest"), testKey(t, "newest recovery"), statement.Sponsor)
+	send().want(t, 504, nil)
+	w.before = nil
+	send(bearer(tokenEnrol)).want(t, 200, nil)
+}
+
+// TestUngrantedEnrolment: a sequencer that lets in what nobody granted is
+// reported, and the stranger gets nothing.
+func TestUngrantedEnrolment(t *testing.T) {
+	w := newWorld(t)
+	h := newHouse(t, w)
+	w.before = func(_ string, req any) error {
+		if add, ok := req.(*trialogv1.AddRequest); ok {
+			add.GrantedRoles = []string{string(statement.Sponsor)}
+		}
+		return nil
+	}
+	req := w.enrolment("new-org", testKey(t, "new"), testKey(t, "new recovery"), statement.Sponsor)
+	h.post("/v1/statements", submitBody(req)).want(t, 401, nil)
+	if !strings.Contains(h.logs.String(), "nobody granted") {
+		t.Error("nothing was logged")
+	}
+}
+
 // TestGrantsStayWithFirstEnrolments: a token's roles are not lent to other
 // statements.
 func TestGrantsStayWithFirstEnrolments(t *testing.T) {
@@ -425,7 +528,7 @@ func TestReceivedEnvelopeAgain(t *testing.T) {
 	s := &statement.Statement{
 		Organisation: testOrg, Trial: testTrial, Kind: statement.KindProtocol, MediaType: "application/pdf",
 		Subject: statement.SubjectSHA256, Digest: sha256.Sum256([]byte("p")), Log: testLog,
-		Signers:  []statement.Signer{{Key: w.sponsor.ID(), Meaning: statement.Reception, At: "2026-01-01"}},
+		Signers:  []statement.Signer{{Key: w.sponsor.ID(), Meaning: statement.Reception, At: "2026-01-01T00:00:00Z"}},
 		Chain:    statement.Link{Number: 2, Previous: w.trials[testTrial]},
 		Received: &statement.ReceptionInfo{Principal: "p", Method: "token"},
 	}

@@ -291,6 +291,9 @@ func (w *world) Add(ctx context.Context, req *trialogv1.AddRequest, _ ...grpc.Ca
 	if err := w.enter("Add", req); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	resp, err := w.add(req)
 	if err != nil {
 		return nil, err

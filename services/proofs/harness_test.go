@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/tile"
 	"github.com/trialog/trialog/services/proofs"
@@ -29,7 +30,7 @@ type testLog struct {
 	writer  *tile.Writer
 	keys    []*checkpoint.SigningKey // of the log
 	witness *checkpoint.SigningKey
-	policy  *checkpoint.Policy
+	policy  *verify.Policy
 }
 
 // seeded gives a key its randomness from a name, so that tests repeat.
@@ -50,16 +51,37 @@ func newLog(t testing.TB) *testLog {
 		keys:    []*checkpoint.SigningKey{seeded(t, origin, checkpoint.AlgEd25519), seeded(t, origin, checkpoint.AlgMLDSA44)},
 		witness: seeded(t, "witness.example", checkpoint.AlgEd25519Cosignature),
 	}
-	policy := fmt.Sprintf("log %s\nlog %s\nwitness w %s\nquorum w\n",
-		l.keys[0].Verifier(), l.keys[1].Verifier(), l.witness.Verifier())
+	l.policy = l.policyOf(t)
 	var err error
-	if l.policy, err = checkpoint.ParsePolicy([]byte(policy)); err != nil {
-		t.Fatal(err)
-	}
 	if l.writer, err = tile.OpenWriter(t.Context(), l.store); err != nil {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// policyOf returns the policy of the log, which both keys must have signed for,
+// with log lines for further keys.
+func (l *testLog) policyOf(t testing.TB, further ...*checkpoint.VerifierKey) *verify.Policy {
+	t.Helper()
+	var text strings.Builder
+	var required []string
+	for _, key := range append([]*checkpoint.VerifierKey{l.keys[0].Verifier(), l.keys[1].Verifier()}, further...) {
+		fmt.Fprintf(&text, "log %s\n", key)
+		required = append(required, key.String())
+	}
+	fmt.Fprintf(&text, "witness w %s\nquorum w\n", l.witness.Verifier())
+	sidecar, err := json.Marshal(map[string]any{
+		"format": verify.TrustFormat, "log": "log.example", "logOperator": "operator", "acceptReceived": false,
+		"requiredLogKeys": required, "operators": map[string]string{"w": "operator"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := verify.ParsePolicy([]byte(text.String()), sidecar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy
 }
 
 func entryAt(index uint64) []byte {
@@ -156,7 +178,7 @@ func (l *testLog) serve(t testing.TB, change ...func(*proofs.Config)) *service {
 	t.Helper()
 	lines := new(logLines)
 	cfg := proofs.Config{
-		Store: l.store, Policy: l.policy, Now: time.Now,
+		Store: l.store, Policy: l.policy, Origin: origin, Now: time.Now,
 		Logger: slog.New(slog.NewTextHandler(lines, nil)),
 	}
 	for _, c := range change {

@@ -17,7 +17,7 @@ import (
 type inclusion struct {
 	Index    uint64   `json:"index"`
 	Size     uint64   `json:"size"`
-	LeafHash []byte   `json:"leaf_hash"`
+	LeafHash []byte   `json:"leafHash"`
 	Root     []byte   `json:"root"`
 	Hashes   [][]byte `json:"hashes"`
 	// Checkpoint is the published note, if Size is its size: then the answer is
@@ -29,8 +29,8 @@ type inclusion struct {
 type consistency struct {
 	First      uint64   `json:"first"`
 	Second     uint64   `json:"second"`
-	FirstRoot  []byte   `json:"first_root"`
-	SecondRoot []byte   `json:"second_root"`
+	FirstRoot  []byte   `json:"firstRoot"`
+	SecondRoot []byte   `json:"secondRoot"`
 	Hashes     [][]byte `json:"hashes"`
 	Checkpoint string   `json:"checkpoint,omitempty"` // if Second is its size
 }
@@ -39,7 +39,7 @@ type consistency struct {
 type entry struct {
 	Index    uint64 `json:"index"`
 	Size     uint64 `json:"size"` // of the tree that it was verified in
-	LeafHash []byte `json:"leaf_hash"`
+	LeafHash []byte `json:"leafHash"`
 	Entry    []byte `json:"entry"`
 }
 

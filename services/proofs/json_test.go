@@ -45,7 +45,7 @@ func TestInclusion(t *testing.T) {
 				}
 				var got struct {
 					Index, Size uint64
-					LeafHash    []byte `json:"leaf_hash"`
+					LeafHash    []byte `json:"leafHash"`
 					Root        []byte
 					Hashes      [][]byte
 					Checkpoint  string
@@ -88,8 +88,8 @@ func TestConsistency(t *testing.T) {
 			}
 			var got struct {
 				First, Second uint64
-				FirstRoot     []byte `json:"first_root"`
-				SecondRoot    []byte `json:"second_root"`
+				FirstRoot     []byte `json:"firstRoot"`
+				SecondRoot    []byte `json:"secondRoot"`
 				Hashes        [][]byte
 				Checkpoint    string
 			}
@@ -123,7 +123,7 @@ func TestEntries(t *testing.T) {
 		}
 		var got struct {
 			Index, Size uint64
-			LeafHash    []byte `json:"leaf_hash"`
+			LeafHash    []byte `json:"leafHash"`
 			Entry       []byte
 		}
 		decode(t, rec.Body.Bytes(), &got)

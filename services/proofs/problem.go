@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/tile"
@@ -33,7 +34,8 @@ type answer struct {
 	contentType string
 	cache       string
 	body        []byte
-	allow       string // with a 405; GET, HEAD if empty
+	allow       string        // with a 405; GET, HEAD if empty
+	retryAfter  time.Duration // with a 503 that will pass by itself
 }
 
 func (a answer) write(rw http.ResponseWriter) {
@@ -47,6 +49,10 @@ func (a answer) write(rw http.ResponseWriter) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", a.allowed())
+	}
+	if a.retryAfter > 0 {
+		// RFC 9110, section 10.2.3: whole seconds; rounded up, never zero.
+		h.Set("Retry-After", strconv.FormatInt(int64((a.retryAfter+time.Second-1)/time.Second), 10))
 	}
 	rw.WriteHeader(a.status)
 	// The client may be gone; there is nobody to tell. For HEAD, net/http drops

@@ -13,28 +13,27 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/tile"
 )
 
-// Config is what New needs. Store, one of Policy and LogKeys, Now and Logger
-// must be set.
+// Config is what New needs. Store, Policy, Origin, Now and Logger must be set.
 type Config struct {
 	// Store holds the tiles, the published note under the key "checkpoint", and
 	// beacon notes under "beacon/<sha256 of the note, in hex>".
 	Store blob.Store
-	// Policy is what the published checkpoint must satisfy.
-	Policy *checkpoint.Policy
-	// LogKeys is used if Policy is nil: each of these keys must have signed the
-	// published checkpoint. Nothing is asked of witnesses then.
-	LogKeys []*checkpoint.VerifierKey
-	// Origin is the log's. It may be empty if Policy or LogKeys name one origin
-	// only.
+	// Policy is what the published checkpoint must satisfy, both halves: the
+	// quorum, every required log key, and no extension lines. It is the one by
+	// which verifiers judge, so nothing is handed out that they would refuse.
+	Policy *verify.Policy
+	// Origin is the log's. The policy must list it; it may list others.
 	Origin string
 	// CacheTiles is how many verified hash tiles, of 16 KiB each, are kept in
 	// memory. 0 means 1,024.
@@ -43,7 +42,8 @@ type Config struct {
 	// published one without looking. Reads beyond it look again at once. 0
 	// looks with every request, which is right for a store in a directory.
 	Refresh time.Duration
-	// Now is the clock; it is used for Refresh only.
+	// Now is the clock; it is used for Refresh, and for how long a receipt may
+	// take to arrive.
 	Now func() time.Time
 	// Logger gets a line, level ERROR, for everything that does not verify.
 	Logger *slog.Logger
@@ -60,6 +60,9 @@ type Proofs struct {
 	// costs its signature checks, and its log line, once. Guarded by mu.
 	refused    [32]byte
 	refusedErr error
+
+	// renewing holds a token for each receipt that is being read and renewed.
+	renewing chan struct{}
 }
 
 // New checks the configuration and returns the service. It reads nothing yet.
@@ -71,49 +74,20 @@ func New(cfg Config) (*Proofs, error) {
 		return nil, errors.New("proofs: no clock")
 	case cfg.Logger == nil:
 		return nil, errors.New("proofs: no logger")
-	case cfg.Policy == nil && len(cfg.LogKeys) == 0:
-		return nil, errors.New("proofs: neither a policy nor log keys: nothing could be verified")
+	case cfg.Policy == nil:
+		return nil, errors.New("proofs: no policy: nothing could be verified")
+	case !slices.ContainsFunc(cfg.Policy.Notes().Logs(), func(l checkpoint.LogEntry) bool { return l.Key.Name() == cfg.Origin }):
+		return nil, fmt.Errorf("proofs: the policy has no key of the log %q", cfg.Origin)
 	case cfg.CacheTiles < 0 || cfg.Refresh < 0:
 		return nil, errors.New("proofs: cache size and refresh interval must not be negative")
-	}
-	var err error
-	if cfg.Origin, err = cfg.origin(); err != nil {
-		return nil, fmt.Errorf("proofs: %w", err)
 	}
 	var opts []tile.Option
 	if cfg.CacheTiles > 0 {
 		opts = append(opts, tile.WithCache(cfg.CacheTiles))
 	}
-	return &Proofs{cfg: cfg, reader: tile.NewReader(cfg.Store, opts...)}, nil
-}
-
-// origin returns the one origin that the configuration names.
-func (c Config) origin() (string, error) {
-	keys := c.LogKeys
-	if c.Policy != nil {
-		keys = nil
-		for _, l := range c.Policy.Logs() {
-			keys = append(keys, l.Key)
-		}
-	}
-	origin, found := c.Origin, false
-	for _, k := range keys {
-		if origin == "" {
-			origin = k.Name()
-		}
-		if k.Name() == origin {
-			found = true
-			continue
-		}
-		// A policy may list other logs, a list of this log's keys may not.
-		if c.Origin == "" || c.Policy == nil {
-			return "", fmt.Errorf("keys of %q and of %q: say which log it is", origin, k.Name())
-		}
-	}
-	if !found {
-		return "", fmt.Errorf("no key of the log %q", origin)
-	}
-	return origin, nil
+	return &Proofs{
+		cfg: cfg, reader: tile.NewReader(cfg.Store, opts...), renewing: make(chan struct{}, maxRenewing),
+	}, nil
 }
 
 // Handler returns the HTTP surface:

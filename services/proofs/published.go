@@ -122,18 +122,15 @@ func (p *Proofs) adopt(ctx context.Context, held *published, raw []byte) (*publi
 	return next, nil
 }
 
-// checkNote checks a note by itself and against the one that is held.
+// checkNote checks a note by the policy and against the one that is held.
 func (p *Proofs) checkNote(held *published, raw []byte) (checkpoint.Checkpoint, error) {
-	note, err := checkpoint.Parse(raw)
+	cosigned, err := p.cfg.Policy.CheckNote(raw)
 	if err != nil {
 		return checkpoint.Checkpoint{}, err
 	}
-	c := note.Checkpoint()
+	c := cosigned.Checkpoint
 	if c.Origin != p.cfg.Origin {
 		return c, fmt.Errorf("origin %q, want %q", c.Origin, p.cfg.Origin)
-	}
-	if err := p.checkSignatures(note); err != nil {
-		return c, err
 	}
 	if held == nil {
 		return c, nil
@@ -147,37 +144,6 @@ func (p *Proofs) checkNote(held *published, raw []byte) (checkpoint.Checkpoint, 
 		return c, fmt.Errorf("fork: another root at size %d", c.Size)
 	}
 	return c, nil
-}
-
-func (p *Proofs) checkSignatures(note *checkpoint.Note) error {
-	if p.cfg.Policy != nil {
-		_, err := p.cfg.Policy.Check(note)
-		return err
-	}
-	for _, key := range p.cfg.LogKeys {
-		if err := signedBy(note, key); err != nil {
-			return err
-		}
-	}
-	return note.Checkpoint().CheckRoot()
-}
-
-// signedBy returns an error unless key has signed the note.
-func signedBy(note *checkpoint.Note, key *checkpoint.VerifierKey) error {
-	found := false
-	for _, s := range note.Signatures() {
-		if s.Name != key.Name() || s.KeyID != key.ID() {
-			continue
-		}
-		if _, err := key.VerifyCheckpoint(note, s); err != nil {
-			return err
-		}
-		found = true
-	}
-	if !found {
-		return fmt.Errorf("no signature by the log's %s key %08x", key.Algorithm(), key.ID())
-	}
-	return nil
 }
 
 // checkTree checks the tiles against a note that has verified, and the growth

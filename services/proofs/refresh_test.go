@@ -1,10 +1,16 @@
 package proofs_test
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -12,6 +18,7 @@ import (
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/services/internal/tile"
+	"github.com/trialog/trialog/services/proofs"
 )
 
 // receiptOf makes a receipt of an entry under the published note.
@@ -132,5 +139,92 @@ func TestReceiptRefreshRefuses(t *testing.T) {
 	l.put(t, "tail/0-0", []byte("damaged"))
 	if answer := l.serve(t).refresh(t, http.MethodPost, kept); answer.Code != http.StatusServiceUnavailable {
 		t.Errorf("damaged tiles: status %d, expected 503", answer.Code)
+	}
+}
+
+// held is a body that comes when the test says so.
+type held struct {
+	reading chan<- struct{}
+	release <-chan struct{}
+	io.Reader
+}
+
+func (h *held) Read(p []byte) (int, error) {
+	if h.reading != nil {
+		h.reading <- struct{}{}
+		h.reading = nil
+		<-h.release
+	}
+	return h.Reader.Read(p)
+}
+
+// TestReceiptRefreshIsBounded: as many receipts as may be in memory are being
+// read; one more is told to come back, and may do so when one of them is done.
+func TestReceiptRefreshIsBounded(t *testing.T) {
+	l := newLog(t).grow(t, 5)
+	l.publish(t)
+	s := l.serve(t)
+	body := encode(t, l.receiptOf(t, 3))
+	const atOnce = 8
+	reading, release := make(chan struct{}), make(chan struct{})
+	var open sync.WaitGroup
+	for range atOnce {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/receipts:refresh",
+			&held{reading, release, bytes.NewReader(body)})
+		open.Go(func() {
+			rec := httptest.NewRecorder()
+			s.handler.ServeHTTP(rec, r)
+			if rec.Code != http.StatusOK {
+				t.Errorf("one of those that were let in: %d %s", rec.Code, rec.Body)
+			}
+		})
+		<-reading
+	}
+	refused := s.refresh(t, http.MethodPost, body)
+	problem(t, refused, http.StatusServiceUnavailable, "")
+	if refused.Header().Get("Retry-After") != "1" {
+		t.Errorf("Retry-After %q", refused.Header().Get("Retry-After"))
+	}
+	if rec := s.get(t, "/checkpoint"); rec.Code != http.StatusOK {
+		t.Errorf("reads meanwhile: %d", rec.Code)
+	}
+	close(release)
+	open.Wait()
+	if rec := s.refresh(t, http.MethodPost, body); rec.Code != http.StatusOK {
+		t.Errorf("afterwards: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// TestReceiptRefreshDoesNotWait: a sender who is slow is not waited for, nor is
+// one waited for who has said that there is too much.
+func TestReceiptRefreshDoesNotWait(t *testing.T) {
+	l := newLog(t).grow(t, 5)
+	l.publish(t)
+	// By a clock of long ago, every body is late.
+	s := l.serve(t, func(c *proofs.Config) { c.Now = func() time.Time { return time.Unix(1_700_000_000, 0) } })
+	for head, want := range map[string]int{
+		"Content-Length: 100":                                http.StatusRequestTimeout,
+		fmt.Sprintf("Content-Length: %d", receipt.MaxSize+1): http.StatusRequestEntityTooLarge,
+	} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", newServer(t, s.handler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		// A server that waits fails the test, it does not hang it.
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(conn, "POST /v1/receipts:refresh HTTP/1.1\r\nHost: log.example\r\n%s\r\n\r\n", head); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("%s: %d, want %d", head, answer.StatusCode, want)
+		}
 	}
 }

@@ -14,15 +14,15 @@ import (
 )
 
 func (p *Proofs) serve(rw http.ResponseWriter, r *http.Request) {
-	p.route(r).write(rw)
+	p.route(rw, r).write(rw)
 }
 
 // route does not use http.ServeMux: that cleans paths and redirects, and here a
 // path has one spelling. The escaped path is what the client wrote; no path of
 // ours needs escaping, so one with a % in it is none of them.
-func (p *Proofs) route(r *http.Request) answer {
+func (p *Proofs) route(rw http.ResponseWriter, r *http.Request) answer {
 	if r.URL.EscapedPath() == refreshPath {
-		return p.serveRefresh(r)
+		return p.serveRefresh(rw, r)
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return refuse(http.StatusMethodNotAllowed, "method", "", "expected GET or HEAD")

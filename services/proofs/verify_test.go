@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -174,7 +175,7 @@ func TestBadCheckpoints(t *testing.T) {
 		"fork, same size":      {fork, "fork"},
 		"fork, greater size":   {farFork, object("tail/0-3")},
 		"ahead of the tiles":   {l.sign(t, ahead), object("tail/0-1")},
-		"another log's origin": {foreign.sign(t, foreignHead), "origin"},
+		"another log's origin": {foreign.sign(t, foreignHead), "lists no log"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := l.serve(t)
@@ -238,30 +239,44 @@ func TestForkWithTiles(t *testing.T) {
 	problem(t, s.get(t, "/v1/entries/0"), http.StatusServiceUnavailable, "")
 }
 
-// TestLogKeysOnly runs without a policy.
-func TestLogKeysOnly(t *testing.T) {
+// TestBothHalvesOfThePolicy: the checkpoint is judged as verifiers judge it, by
+// the tlog-policy and by what the sidecar asks for beyond it.
+func TestBothHalvesOfThePolicy(t *testing.T) {
 	t.Parallel()
 	l := newLog(t).grow(t, 10)
-	both := func(c *proofs.Config) {
-		c.Policy = nil
-		c.LogKeys = []*checkpoint.VerifierKey{l.keys[0].Verifier(), l.keys[1].Verifier()}
-	}
-	for _, c := range []struct {
-		name string
-		keys []*checkpoint.SigningKey
-		want int
+	extended := append(l.head().Body(), "an extension line\n"...)
+	for name, c := range map[string]struct {
+		text   []byte
+		keys   []*checkpoint.SigningKey
+		want   int
+		reason string
 	}{
-		{"both", l.keys, 200},
-		{"first only", l.keys[:1], 503},
-		{"second only", l.keys[1:], 503},
+		"both keys":      {l.head().Body(), l.keys, http.StatusOK, ""},
+		"Ed25519 only":   {l.head().Body(), l.keys[:1], http.StatusServiceUnavailable, "ML-DSA-44"},
+		"ML-DSA-44 only": {l.head().Body(), l.keys[1:], http.StatusServiceUnavailable, "Ed25519"},
+		"extension line": {extended, l.keys[:1], http.StatusServiceUnavailable, "extension lines"},
 	} {
-		note, err := checkpoint.SignLog(l.head(), 1, c.keys...)
+		var lines []checkpoint.Signature
+		for _, key := range append(slices.Clone(c.keys), l.witness) {
+			line, err := key.SignCheckpoint(c.text, 1_700_000_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, line)
+		}
+		note, err := checkpoint.NewNote(c.text, lines...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.put(t, "checkpoint", note.Bytes())
-		if rec := l.serve(t, both).get(t, "/checkpoint"); rec.Code != c.want {
-			t.Errorf("signed by %s: %d, want %d", c.name, rec.Code, c.want)
+		s := l.serve(t)
+		for _, target := range []string{"/checkpoint", "/v1/proofs/inclusion?index=3"} {
+			if rec := s.get(t, target); rec.Code != c.want {
+				t.Errorf("%s: %s: %d, want %d: %s", name, target, rec.Code, c.want, rec.Body)
+			}
+		}
+		if lines := s.lines.take(); (lines == "") != (c.reason == "") || !strings.Contains(lines, c.reason) {
+			t.Errorf("%s: logged: %s", name, lines)
 		}
 	}
 }
@@ -269,23 +284,17 @@ func TestLogKeysOnly(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
-	elsewhere := seeded(t, "log.example/other", checkpoint.AlgEd25519).Verifier()
-	twoLogs, err := checkpoint.ParsePolicy(fmt.Appendf(nil, "log %s\nlog %s\nquorum none\n", l.keys[0].Verifier(), elsewhere))
-	if err != nil {
-		t.Fatal(err)
+	whole := proofs.Config{
+		Store: l.store, Policy: l.policy, Origin: origin, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 	}
-	whole := proofs.Config{Store: l.store, Policy: l.policy, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
 	for name, change := range map[string]func(*proofs.Config){
-		"store":             func(c *proofs.Config) { c.Store = nil },
-		"clock":             func(c *proofs.Config) { c.Now = nil },
-		"logger":            func(c *proofs.Config) { c.Logger = nil },
-		"policy nor":        func(c *proofs.Config) { c.Policy = nil },
-		"negative":          func(c *proofs.Config) { c.Refresh = -1 },
-		"say which log":     func(c *proofs.Config) { c.Policy = twoLogs },
-		"no key of the log": func(c *proofs.Config) { c.Origin = "log.example/none" },
-		"say which log it i": func(c *proofs.Config) {
-			c.Policy, c.LogKeys = nil, []*checkpoint.VerifierKey{elsewhere, l.keys[0].Verifier()}
-		},
+		"store":                    func(c *proofs.Config) { c.Store = nil },
+		"clock":                    func(c *proofs.Config) { c.Now = nil },
+		"logger":                   func(c *proofs.Config) { c.Logger = nil },
+		"no policy":                func(c *proofs.Config) { c.Policy = nil },
+		"negative":                 func(c *proofs.Config) { c.Refresh = -1 },
+		`no key of the log ""`:     func(c *proofs.Config) { c.Origin = "" },
+		`no key of the log "log.e`: func(c *proofs.Config) { c.Origin = "log.example/none" },
 	} {
 		cfg := whole
 		change(&cfg)
@@ -293,9 +302,27 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	whole.Policy, whole.Origin = twoLogs, origin
+	whole.Policy = l.policyOf(t, seeded(t, "log.example/other", checkpoint.AlgEd25519).Verifier())
 	if _, err := proofs.New(whole); err != nil {
 		t.Errorf("a policy of two logs, and which one: %v", err)
+	}
+}
+
+// TestOtherLogOfThePolicy: a note that is good, of a log that is not this one.
+func TestOtherLogOfThePolicy(t *testing.T) {
+	t.Parallel()
+	l := newLog(t).grow(t, 10)
+	key := seeded(t, "log.example/other", checkpoint.AlgEd25519)
+	head := l.head()
+	head.Origin = "log.example/other"
+	own := l.keys
+	l.keys = []*checkpoint.SigningKey{key}
+	l.put(t, "checkpoint", l.sign(t, head))
+	l.keys = own
+	s := l.serve(t, func(c *proofs.Config) { c.Policy = l.policyOf(t, key.Verifier()) })
+	problem(t, s.get(t, "/checkpoint"), http.StatusServiceUnavailable, "")
+	if lines := s.lines.take(); !strings.Contains(lines, "want") {
+		t.Errorf("logged: %s", lines)
 	}
 }
 

@@ -76,6 +76,33 @@ func (s *Sequencer) checkBeacon(ctx context.Context, named *statement.Beacon, no
 	return b, nil
 }
 
+// strangeLine returns the number of the first signature line, from 1, that is by
+// a key which the policy does not name, or by one that has signed already; 0 if
+// there is none. The note is kept and published: it has no room for other things.
+func (s *Sequencer) strangeLine(n *checkpoint.Note) int {
+	open := map[string]int{}
+	add := func(k *checkpoint.VerifierKey) { open[lineKey(k.Name(), k.ID())] = 1 }
+	for _, l := range s.c.Policy.Notes().Logs() {
+		add(l.Key)
+	}
+	for _, w := range s.c.Policy.Notes().Witnesses() {
+		add(w.Key)
+	}
+	for _, k := range s.c.Policy.Trust().RequiredLogKeys {
+		add(k)
+	}
+	for i, sig := range n.Signatures() {
+		key := lineKey(sig.Name, sig.KeyID)
+		if open[key] == 0 {
+			return i + 1
+		}
+		open[key] = 0
+	}
+	return 0
+}
+
+func lineKey(name string, id uint32) string { return fmt.Sprintf("%s+%08x", name, id) }
+
 func (s *Sequencer) loadBeacon(ctx context.Context, head *published, named *statement.Beacon, note []byte) (*beacon, error) {
 	bad := func(format string, args ...any) error {
 		return &statement.FieldError{Field: "beacon", Reason: fmt.Sprintf(format, args...)}
@@ -104,6 +131,9 @@ func (s *Sequencer) loadBeacon(ctx context.Context, head *published, named *stat
 	cosigned, err := s.c.Policy.CheckNote(note)
 	if err != nil {
 		return nil, bad("%s", err)
+	}
+	if line := s.strangeLine(parsed); line > 0 {
+		return nil, bad("signature line %d is by a key that the policy does not name, or the second one by its key", line)
 	}
 	if cosigned.Origin != s.c.Origin {
 		return nil, bad("is of origin %q, expected %q", cosigned.Origin, s.c.Origin)

@@ -59,6 +59,22 @@ func TestBeaconRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	abroad := c.foreign("other.test/trials/1", head)
+	stranger, err := noteKey(t, 99, "stranger.test", checkpoint.AlgEd25519Cosignature).SignCheckpoint(other.Text(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := c.witness.keys[0].SignCheckpoint(other.Text(), 1_700_000_001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(line checkpoint.Signature) *checkpoint.Note {
+		n, err := other.With(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	strange, twice := with(stranger), with(again)
 	named := beaconOf
 	change := func(b *statement.Beacon, f func(*statement.Beacon)) *statement.Beacon { f(b); return b }
 	before := c.size()
@@ -81,7 +97,9 @@ func TestBeaconRefused(t *testing.T) {
 		{"contradicts the log", named(contrary), contrary.Bytes(), "beacon"},
 		{"contradicts an earlier size", named(older), older.Bytes(), "beacon"},
 		{"foreign note", &statement.Beacon{Origin: head.Origin, Size: head.Size, Note: sum(string(abroad))}, abroad, "beacon"},
-		{"says another origin", change(named(good), func(b *statement.Beacon) { b.Origin = "other.test/trials/1" }), good.Bytes(), "predicate.beacon"},
+		{"says another origin", change(named(good), func(b *statement.Beacon) { b.Origin = testLog + "/2" }), good.Bytes(), "predicate.beacon"},
+		{"line of a stranger", named(strange), strange.Bytes(), "beacon"},
+		{"two lines of one witness", named(twice), twice.Bytes(), "beacon"},
 		{"says another size", change(named(good), func(b *statement.Beacon) { b.Size-- }), good.Bytes(), "predicate.beacon"},
 		{"says another size of a new note", change(named(other), func(b *statement.Beacon) { b.Size++ }), other.Bytes(), "predicate.beacon"},
 	} {

@@ -92,7 +92,7 @@ func (c *cast) revocation(id statement.KeyID, by *statement.PrivateKey) (*statem
 		s.Subject, s.Digest = statement.SubjectKey, id
 		s.Attributes = []statement.Member{
 			statement.TextMember("action", "revoke"), statement.TextMember("revokes", id.String()),
-			statement.CountMember("suspectFrom", 0),
+			statement.TextMember("suspectOrigin", testOrigin), statement.CountMember("suspectFrom", 0),
 		}
 	}), keys
 }

@@ -85,7 +85,7 @@ func effectiveRoles(view ledger.View, stmt *statement.Statement, key *ledger.Key
 	roles := key.Roles
 	if stmt.Received != nil {
 		// The gateway answers for what its principals may be.
-		roles = []statement.Role{statement.Sponsor, statement.CRO, statement.Site, statement.Ethics}
+		roles = statement.Receivable()
 	}
 	if stmt.Trial == "" || stmt.Kind == statement.KindTrial {
 		return roles, nil
@@ -110,9 +110,6 @@ func judgeKeyStatement(view ledger.View, sub *submission) error {
 	org, err := view.Organisation(stmt.Organisation)
 	if err != nil {
 		return err
-	}
-	if stmt.Received != nil {
-		return forbid("predicate.received", "keys are enrolled and revoked by their owners only")
 	}
 	_, names := stmt.RecoveryKey()
 	if org == nil {

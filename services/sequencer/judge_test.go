@@ -54,10 +54,6 @@ func (c *cast) keyJudgements() []judgement {
 		{"key that is enrolled", "forbidden", "predicate.attributes.publicKey", enrol(enrolment{org: "acme", key: c.more, roles: []string{"sponsor"}, by: c.admin})},
 		{"key that was revoked, again", "forbidden", "predicate.attributes.publicKey", enrol(enrolment{org: "acme", key: c.revoked, roles: []string{"sponsor"}, by: c.recovery})},
 		{"recovery key as an ordinary one", "forbidden", "predicate.attributes.publicKey", enrol(enrolment{org: "acme", key: c.recovery, roles: []string{"sponsor"}})},
-		{"enrolment that a gateway received", "forbidden", "predicate.received", func() Request {
-			s, keys := enrolment{org: "acme", key: spare, roles: []string{"sponsor"}}.draft(c.world)
-			return c.request(received(s), keys...)
-		}},
 		{"revocation by an admin", "forbidden", "predicate.signers", revoke(c.more.ID(), c.admin)},
 		{"revocation by another organisation", "forbidden", "predicate.signers[0].key", revoke(c.more.ID(), c.rival)},
 		{"revocation by a revoked key", "forbidden", "predicate.signers[0].key", revoke(c.more.ID(), c.revoked)},
@@ -103,7 +99,7 @@ func (c *cast) speakerJudgements() []judgement {
 			})
 			return c.request(s, c.admin)
 		}},
-		{"another log", "wrong", "predicate.log", protocol(func(s *statement.Statement) { s.Log = "other.test/trials" }, c.admin)},
+		{"another log", "wrong", "predicate.log", protocol(func(s *statement.Statement) { s.Log, s.Beacon = "other.test/trials", nil }, c.admin)},
 		{"no envelope", "wrong", "", func() Request { return Request{Envelope: []byte("{")} }},
 		{"signature by another key", "wrong", "signatures[0].sig", func() Request {
 			r := protocol(nil, c.admin)()

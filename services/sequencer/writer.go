@@ -32,9 +32,15 @@ type submission struct {
 	done    chan outcome
 }
 
-// bytes is what a submission holds in memory, about: its envelope and the
-// payload that was decoded from it.
-func (s *submission) bytes() int64 { return int64(2 * len(s.envelope.Bytes())) }
+// bytes is what a submission holds in memory, about: its envelope, the payload
+// that was decoded from it, and a beacon that is not stored yet.
+func (s *submission) bytes() int64 {
+	n := 2 * len(s.envelope.Bytes())
+	if s.beacon != nil {
+		n += len(s.beacon.note)
+	}
+	return int64(n)
+}
 
 // outcome is how the writer answers; sent exactly once.
 type outcome struct {

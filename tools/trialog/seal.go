@@ -160,7 +160,8 @@ func revealing(file, out string) (*filing.Request, error) {
 	return &filing.Request{Base: base, Statement: statement.Statement{
 		Organisation: s.Organisation, Trial: s.Trial, Kind: statement.KindReveal,
 		Attributes: []statement.Member{
-			statement.TextMember("opens", id.String()), statement.TextMember("nonce", statement.Digest(opening.Nonce).String()),
+			statement.TextMember("opens", id.String()), statement.TextMember("part", "document"),
+			statement.TextMember("nonce", statement.Digest(opening.Nonce).String()),
 			statement.TextMember("sha256", opening.SHA256.String()), statement.TextMember("sha3256", opening.SHA3.String()),
 		},
 	}}, nil

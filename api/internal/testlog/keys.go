@@ -6,9 +6,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/big"
+	"time"
 
 	"filippo.io/mldsa"
 
@@ -73,6 +77,17 @@ func (k *NoteKey) Sign(text []byte, t uint64) checkpoint.Signature {
 func Ed25519Key(label string) *statement.PrivateKey {
 	seed := Seed("submitter\n" + label)
 	return Must(statement.GenerateKey(bytes.NewReader(seed[:])))
+}
+
+// Certificate makes a self-signed X.509 certificate as DER.
+func Certificate(name string) []byte {
+	seed := Seed("certificate\n" + name)
+	key := ed25519.NewKeyFromSeed(seed[:])
+	at := time.Unix(Start, 0).UTC()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: at, NotAfter: at.AddDate(10, 0, 0),
+	}
+	return Must(x509.CreateCertificate(NewStream(name), template, template, key.Public(), key))
 }
 
 // P256Key makes a submitter's key that signs by RFC 6979.

@@ -239,7 +239,8 @@ func (s *Story) others() {
 		Kind: statement.KindKey, Subject: statement.SubjectKey, Digest: s.Stolen.Key.ID(),
 		Attributes: []statement.Member{
 			statement.TextMember("action", "revoke"), statement.TextMember("revokes", s.Stolen.Key.ID().String()),
-			statement.CountMember("suspectFrom", s.Late.Index), statement.TextMember("reason", "device lost"),
+			statement.TextMember("suspectOrigin", s.Late.Shard.Origin), statement.CountMember("suspectFrom", s.Late.Index),
+			statement.TextMember("reason", "device lost"),
 		},
 	}, []*Member{s.Recovery})
 

@@ -130,6 +130,13 @@ type Sidecar struct {
 	Gateways        []string          `json:"gateways,omitempty"`
 	PendingKeys     []string          `json:"pendingKeys,omitempty"`
 	Auditors        []string          `json:"auditors,omitempty"`
+	TimeAuthorities []TimeAuthority   `json:"timeAuthorities,omitempty"`
+}
+
+// TimeAuthority is an RFC 3161 authority of a sidecar.
+type TimeAuthority struct {
+	Name        string `json:"name"`
+	Certificate []byte `json:"certificate"` // DER
 }
 
 // Sidecar returns the sidecar that belongs to PolicyText.
@@ -169,75 +176,6 @@ type Logged struct {
 	Envelope  *statement.Envelope
 	Beacon    []byte
 	Signers   []*Member
-}
-
-// Option changes how a statement is said.
-type Option func(*said)
-
-type said struct {
-	shard   *Shard
-	beacon  *checkpoint.Note
-	none    bool
-	change  func(*statement.Statement)
-	payload func([]byte) []byte
-	keys    []*statement.PrivateKey
-	raw     func(envelope []byte) []byte
-}
-
-// In says it in another shard than the first.
-func In(s *Shard) Option { return func(o *said) { o.shard = s } }
-
-// WithBeacon names a beacon of the caller's choice; nil names none.
-func WithBeacon(n *checkpoint.Note) Option {
-	return func(o *said) { o.beacon, o.none = n, n == nil }
-}
-
-// Changed changes the statement before it is built.
-func Changed(f func(*statement.Statement)) Option { return func(o *said) { o.change = f } }
-
-// Payload changes the payload before it is signed.
-func Payload(f func([]byte) []byte) Option { return func(o *said) { o.payload = f } }
-
-// SignedBy signs with other keys than the named ones.
-func SignedBy(keys ...*statement.PrivateKey) Option { return func(o *said) { o.keys = keys } }
-
-// Rewritten changes the envelope's bytes before they are logged.
-func Rewritten(f func(envelope []byte) []byte) Option { return func(o *said) { o.raw = f } }
-
-// Say completes a statement, signs it with the members' keys, the writer first,
-// and logs it.
-func (w *World) Say(s statement.Statement, signers []*Member, options ...Option) *Logged {
-	o := said{shard: w.First}
-	for _, option := range options {
-		option(&o)
-	}
-	w.complete(&s, signers, &o)
-	if o.change != nil {
-		o.change(&s)
-	}
-	payload := Must(statement.Build(&s))
-	if o.payload != nil {
-		payload = o.payload(payload)
-	}
-	if o.keys == nil {
-		for _, m := range signers {
-			o.keys = append(o.keys, m.Key)
-		}
-	}
-	raw := Must(statement.SignDSSE(statement.PayloadType, payload, o.keys...))
-	if o.raw != nil {
-		raw = o.raw(raw)
-	}
-	l := &Logged{Shard: o.shard, Statement: &s, Signers: signers}
-	if env, err := statement.ParseEnvelope(raw); err == nil {
-		l.Envelope = env
-	}
-	if o.beacon != nil {
-		l.Beacon = o.beacon.Bytes()
-	}
-	l.Index = o.shard.Add(raw)
-	w.chain[s.Trial+" "+s.Writer().String()] = statement.Link{Number: s.Chain.Number, Previous: s.Identity(payload)}
-	return l
 }
 
 // complete fills in what was left out.

@@ -93,7 +93,31 @@ func (g *set) acceptedBatches() {
 	g.verify("batch-alone", "a batch without one of its records", "", judged{receipt: g.receipt(g.Consents.Logged, g.Final)})
 	g.verify("record-of-own-type", "a record of the submitter's own type is its bytes", "",
 		judged{receipt: g.receipt(g.Audit.Logged, g.Final, record(g.Audit, 1)), document: []byte("row 2")})
+	item := g.Consents.Items[2]
+	g.verify("consent-in-received-batch", "a consent of a batch that a gateway received", "", judged{
+		receipt:  g.receipt(g.receivedBatch(g.Consents), g.latest(), record(g.Consents, 2)),
+		document: item.Document, opening: item.Opening.Encode(), sidecar: g.receiving(g.Gateway.Key.ID()),
+	})
 	g.tokens()
+}
+
+// receivedBatch logs a batch again, as a gateway that received it.
+func (g *set) receivedBatch(b testlog.Batch) *testlog.Logged {
+	s := *b.Statement
+	s.Signers, s.Beacon = nil, nil
+	s.Received = &statement.ReceptionInfo{Principal: "p-7f3a", Method: "token"}
+	return g.Say(s, []*testlog.Member{g.Gateway}, testlog.Changed(func(s *statement.Statement) {
+		s.Trial, s.Subject, s.Digest = b.Statement.Trial, b.Statement.Subject, b.Statement.Digest
+	}))
+}
+
+// shardEnd is the end of the first shard, in the name of the log's operator.
+func (g *set) shardEnd() statement.Statement {
+	return statement.Statement{
+		Organisation: "operator-l", Kind: statement.KindShardEnd,
+		Subject: statement.SubjectLog, Digest: statement.LogDigest(testlog.Log),
+		Attributes: []statement.Member{statement.TextMember("successor", g.Second.Origin)},
+	}
 }
 
 // tokens adds a batch that belongs to no trial: the log's own token records.
@@ -117,6 +141,9 @@ func (g *set) tokens() {
 	}))
 	g.verify("batch-without-trial", "a record of a batch of the log's operator, which belongs to no trial", "",
 		judged{receipt: g.receipt(b.Logged, g.latest(), record(b, 0))})
+	g.Tokens = b
+	g.ShardEnd = g.Say(g.shardEnd(), []*testlog.Member{m})
+	g.verify("shard-end", "the log's operator ends a shard", "", judged{receipt: g.receipt(g.ShardEnd, g.latest())})
 }
 
 // noteAt is the note of the whole first shard with cosignatures of these times.

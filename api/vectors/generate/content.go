@@ -26,9 +26,9 @@ func (g *set) beacons() {
 		testlog.Changed(func(s *statement.Statement) { s.Beacon.Size-- }))
 	refuse("beacon-wrong-origin", "the statement states the origin of the other shard", g.Note(g.First, size),
 		testlog.Changed(func(s *statement.Statement) { s.Beacon.Origin = g.Second.Origin }))
-	foreign := testlog.NewShard("log.example.org/other/2026", testlog.Start)
-	foreign.Entries = g.First.Entries
-	refuse("beacon-of-other-log", "the beacon is of a log that the policy does not list", g.Note(foreign, size))
+	unlisted := testlog.NewShard(testlog.Log+"/2028", testlog.Start)
+	unlisted.Entries = g.First.Entries
+	refuse("beacon-of-unlisted-shard", "the beacon is of a shard that the policy does not list", g.Note(unlisted, size))
 	refuse("beacon-of-later-shard", "the beacon is of a shard that opened after the entry's", g.Note(g.Second, 1))
 
 	// A note of the size that includes the entry itself can only be told from

@@ -292,6 +292,7 @@ func (g *set) policies() {
 	both("trust-no-required-key", "no required key for the second shard", "requiredLogKeys", g.policyText, no.Encode())
 	wit := g.Sidecar()
 	wit.RequiredLogKeys = append(wit.RequiredLogKeys, testlog.NewNoteKey(g.First.Origin, checkpoint.AlgEd25519Cosignature).String())
+	g.timeAuthorities(both)
 	both("trust-witness-key", "a witness's key as a required log key", "requiredLogKeys[4]", g.policyText, wit.Encode())
 }
 
@@ -372,6 +373,7 @@ func (g *set) openings() {
 // records adds vectors of the ops record and batch.
 func (g *set) records() {
 	raw, own := g.Consents.Records[2], g.Audit.Records[0]
+	sealed := g.Consents.Items[2].Opening.AttributesCommitment().String()
 	g.accept(g.one("record", "record", "consent", "a consent", raw, ""))
 	g.accept(g.one("record", "record", "own-type", "a record of the submitter's own type", own, ""))
 	reject := func(id, what, field string, data []byte) { g.reject(g.one("record", "record", id, what, data, field)) }
@@ -382,6 +384,10 @@ func (g *set) records() {
 	reject("item", "the body of a consent is no item", "", append(bytes.Clone(raw[:34+7]), "free text"...))
 	reject("item-unsealed", "a consent whose document is not sealed", "document",
 		bytes.Replace(raw, []byte(statement.SubjectCommit), []byte(statement.SubjectSHA256), 1))
+	reject("item-sealed-bare", "a commitment to sealed attributes that is not in an object", "sealedAttributes",
+		bytes.Replace(raw, []byte(`"sealedAttributes":{"trialogCommitV1":"`+sealed+`"}`), []byte(`"sealedAttributes":"`+sealed+`"`), 1))
+	reject("item-sealed-algorithm", "a commitment to sealed attributes under another name", "sealedAttributes.trialogCommitV1",
+		bytes.Replace(raw, []byte(`"sealedAttributes":{"trialogCommitV1"`), []byte(`"sealedAttributes":{"sha256"`), 1))
 	reject("item-attribute-in-clear", "a consent with the subject in clear", "attributes.subject",
 		bytes.Replace(raw, []byte(`,"sealedAttributes"`), []byte(`,"attributes":{"subject":"S-1"},"sealedAttributes"`), 1))
 

@@ -34,12 +34,14 @@ func Files() (map[string][]byte, error) {
 		g.beacons()
 		g.contents()
 		g.statements()
+		g.rules()
 		g.envelopes()
 		g.notes()
 		g.policies()
 		g.receipts()
 		g.openings()
 		g.records()
+		g.promises()
 	})
 	if err := errors.Join(append(g.wrong, err)...); err != nil {
 		return nil, err
@@ -67,6 +69,8 @@ type set struct {
 	wrong []error // outcomes that are not as stated
 	// The two halves of the honest policy.
 	policyText, sidecar []byte
+	Tokens              testlog.Batch // of the log's operator
+	ShardEnd            *testlog.Logged
 }
 
 func (g *set) begin() {

@@ -72,14 +72,11 @@ func (g *set) falseEnrolments(refuse func(id, what string, in judged)) {
 	}{
 		{"enrolment-without-possession", "the enrolled key did not sign its enrolment, another key did", testlog.SignedBy(g.Admin.Key)},
 		{"enrolment-for-other-log", "the enrolment is meant for another log", testlog.Changed(func(s *statement.Statement) {
-			s.Log = "log.example.org/elsewhere"
+			s.Log, s.Beacon = "log.example.org/elsewhere", nil
 		})},
 		{
 			"enrolment-received", "a gateway enrols its own key as if it had received the enrolment",
-			testlog.Changed(func(s *statement.Statement) {
-				s.Received = &statement.ReceptionInfo{Principal: "p-7f3a", Method: "token"}
-				s.Signers[0].Meaning = statement.Reception
-			}),
+			testlog.AsReceived(),
 		},
 	} {
 		m := &testlog.Member{
@@ -142,10 +139,20 @@ func (g *set) signatures() {
 			return statement.EncodeDSSE(statement.PayloadType, bytes.Replace(payload, []byte("authorship"), []byte("review"), 1), sigs)
 		}))
 
+	g.received()
+}
+
+// received adds what a gateway says.
+func (g *set) received() {
 	g.verify("received-refused", "the policy refuses grade received", verify.LinkGrade,
 		judged{receipt: g.receipt(g.Received, g.Final), document: g.Pdf})
 	g.verify("gateway-not-named", "the policy accepts grade received, from another gateway", verify.LinkGrade,
 		judged{receipt: g.receipt(g.Received, g.Final), document: g.Pdf, sidecar: g.receiving(g.Site.Key.ID())})
+	trusted := g.receiving(g.Gateway.Key.ID())
+	g.verify("shard-end-received", "a gateway that the policy names ends the log's shard in the name of its operator", verify.LinkEntry,
+		judged{receipt: g.receipt(g.Say(g.shardEnd(), []*testlog.Member{g.Gateway}, testlog.AsReceived()), g.latest()), sidecar: trusted})
+	g.verify("token-in-received-batch", "a gateway receives a batch of the log's own tokens", verify.LinkRecord,
+		judged{receipt: g.receipt(g.receivedBatch(g.Tokens), g.latest(), record(g.Tokens, 0)), sidecar: trusted})
 }
 
 // resigned changes the first signature of an envelope.

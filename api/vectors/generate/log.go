@@ -141,7 +141,10 @@ func (g *set) entries() {
 	refuse("payload-case-variant", "the payload has a member whose name differs in case", g.say(testlog.Payload(func(p []byte) []byte {
 		return bytes.Replace(p, []byte(`"organisation":`), []byte(`"Organisation":"sponsor-a","organisation":`), 1)
 	})))
-	refuse("other-log", "a statement meant for another log, replayed into this one", g.say(testlog.Changed(func(s *statement.Statement) {
-		s.Log = "log.example.org/elsewhere"
-	})))
+	refuse("beacon-of-other-log", "the statement names a beacon of another log", g.say(testlog.Swapped(
+		`"origin":"log.example.org/trials/`, `"origin":"log.example.org/others/`)))
+	refuse("kind-not-known", "a kind that this version does not know: not verified, and no finding of forgery", g.say(testlog.Swapped(
+		`"kind":"document"`, `"kind":"of-later-version"`)))
+	refuse("other-log", "a statement meant for another log, replayed into this one", g.say(testlog.WithBeacon(nil),
+		testlog.Changed(func(s *statement.Statement) { s.Log = "log.example.org/elsewhere" })))
 }

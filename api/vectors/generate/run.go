@@ -91,7 +91,7 @@ func operations() map[string]func(*inputs, *Outcome) error {
 		"verify": runVerify, "payload": runPayload, "envelope": runEnvelope, "identity": runIdentity, "key": runKey,
 		"signature": runSignature, "commit": runCommit, "opening": runOpening, "entry": runEntry, "checkpoint": runCheckpoint,
 		"vkey": runVkey, "policy": runPolicy, "cosigned": runCosigned, "tlog-proof": runProof, "receipt": runReceipt,
-		"record": runRecord, "batch": runBatch,
+		"record": runRecord, "batch": runBatch, "request": runRequest, "pending": runPending,
 	}
 }
 
@@ -177,6 +177,30 @@ func runSignature(in *inputs, _ *Outcome) error {
 	return k.Verify(in.get("message"), in.get("signature"))
 }
 
+func runRequest(in *inputs, out *Outcome) error {
+	out.Values["request"] = statement.RequestDigest(in.v.Args["principal"], in.v.Args["requestId"]).String()
+	return nil
+}
+
+func runPending(in *inputs, out *Outcome) error {
+	policy, err := verify.ParsePolicy(in.get("policy"), in.get("trust"))
+	if err != nil {
+		return err
+	}
+	p, err := receipt.ParsePending(in.get("pending"), policy.Trust().PendingKeys...)
+	if err != nil {
+		return err
+	}
+	out.Values["log"] = p.Log
+	out.Values["origin"] = p.Origin
+	out.Values["identity"] = p.Identity.String()
+	out.Values["index"] = strconv.FormatUint(p.Index, 10)
+	out.Values["leafHash"] = p.LeafHash.String()
+	out.Values["receivedMillis"] = strconv.FormatInt(p.Received.UnixMilli(), 10)
+	out.Values["deadlineMillis"] = strconv.FormatInt(p.Deadline.UnixMilli(), 10)
+	return nil
+}
+
 func runCommit(in *inputs, out *Outcome) error {
 	nonce, err := statement.ParseDigest(in.v.Args["nonce"])
 	if err != nil {
@@ -222,12 +246,13 @@ func runCheckpoint(in *inputs, out *Outcome) error {
 	if err != nil {
 		return err
 	}
-	c, digest := n.Checkpoint(), n.Digest()
+	c, digest, text := n.Checkpoint(), n.Digest(), sha256.Sum256(n.Text())
 	out.Values["origin"] = c.Origin
 	out.Values["size"] = strconv.FormatUint(c.Size, 10)
 	out.Values["root"] = hex.EncodeToString(c.Root[:])
 	out.Values["signatures"] = strconv.Itoa(len(n.Signatures()))
 	out.Values["sha256"] = hex.EncodeToString(digest[:])
+	out.Values["textSha256"] = hex.EncodeToString(text[:])
 	return nil
 }
 

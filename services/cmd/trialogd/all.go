@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -75,7 +72,7 @@ func (p *program) runAll(ctx context.Context, l layout, o initOptions, grpcListe
 	}
 	defer func() { _ = door.Close() }()
 	tiles, err := proofs.New(proofs.Config{
-		Store: sh.tiles, Policy: sh.policy.Notes(), Origin: s.Origin, Now: p.now, Logger: logger,
+		Store: sh.tiles, Policy: sh.policy, Origin: s.Origin, Now: p.now, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -88,7 +85,7 @@ func (p *program) runAll(ctx context.Context, l layout, o initOptions, grpcListe
 		{Name: "sequencer", Run: sh.run},
 		{Name: "gateway", Run: door.Run},
 		{Name: "http", Run: func(ctx context.Context) error {
-			return run.HTTP(ctx, listener, run.Server(newMux(door.Handler(), tiles.Handler(), sh)))
+			return run.HTTP(ctx, listener, run.Server(newMux(door.Handler(), tiles.Handler(), newReadiness(sh.ready, logger)), logger))
 		}},
 	}
 	for n := range s.Witnesses {
@@ -133,26 +130,4 @@ func openDoor(l layout, sh *shard, grpcListener net.Listener, logger *slog.Logge
 		Settings: rules, Sequencer: sh.client, Policy: policy, Sidecar: sidecar, Key: sh.gatewayKey, Documents: documents,
 		GRPC: grpcListener, Now: sh.now, Log: logger,
 	})
-}
-
-// newMux puts the door, the tiles and the state of the process behind one
-// address.
-func newMux(door, tiles http.Handler, sh *shard) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", door)
-	for _, prefix := range []string{"/checkpoint", "/tile/", "/v1/proofs/", "/v1/beacons/", "/v1/entries/", "/v1/receipts:refresh"} {
-		mux.Handle(prefix, tiles)
-	}
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		state := map[string]string{"state": "ready"}
-		if err := sh.ready(); err != nil {
-			reason, _, _ := strings.Cut(err.Error(), ":")
-			state = map[string]string{"state": "not-ready", "reason": reason, "detail": err.Error()}
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_ = json.NewEncoder(w).Encode(state)
-	})
-	return mux
 }

@@ -294,7 +294,7 @@ func tokenHash(path string) (string, error) {
 // makeStore makes the empty log and, last, its register.
 func makeStore(ctx context.Context, l layout, s settings) error {
 	for _, dir := range []string{l.store(), l.tiles(), l.documents(), filepath.Dir(l.register())} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := makeFolder(dir); err != nil {
 			return err
 		}
 	}

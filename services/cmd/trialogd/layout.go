@@ -60,9 +60,24 @@ func (l layout) readSettings() (settings, error) {
 	return s, nil
 }
 
+// disk makes files and folders that are there after a power failure too.
+type disk struct {
+	sync func(*os.File) error // (*os.File).Sync; tests look on
+}
+
 // writeNew writes a file that must not exist yet, durably.
 func writeNew(path string, data []byte, mode fs.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	return disk{(*os.File).Sync}.writeNew(path, data, mode)
+}
+
+// makeFolder makes a folder and what is missing above it, durably, for its owner
+// only.
+func makeFolder(path string) error {
+	return disk{(*os.File).Sync}.makeFolder(filepath.Clean(path))
+}
+
+func (d disk) writeNew(path string, data []byte, mode fs.FileMode) error {
+	if err := d.makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
@@ -70,7 +85,39 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err := errors.Join(err, d.sync(f), f.Close()); err != nil {
+		return err
+	}
+	// The file's name is in the folder.
+	return d.syncFolder(filepath.Dir(path))
+}
+
+func (d disk) makeFolder(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := d.makeFolder(filepath.Dir(path)); err != nil {
+			return err
+		}
+		err = os.Mkdir(path, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // if it is no folder, its user will say so
+	}
+	if err != nil {
+		return err
+	}
+	return d.syncFolder(filepath.Dir(path))
+}
+
+func (d disk) syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.sync(f), f.Close()); err != nil {
+		return fmt.Errorf("sync folder %s: %w", path, err)
+	}
+	return nil
 }
 
 // readLogKey reads a key that signs checkpoints.

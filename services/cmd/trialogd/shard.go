@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -135,6 +136,11 @@ func (sh *shard) openStores(ctx context.Context, l layout, s settings, c *sequen
 		return err
 	}
 	c.Tiles = sh.tiles
+	// The ledger may be deleted at any time; its store would make the folder for
+	// everybody to read.
+	if err := makeFolder(l.ledger()); err != nil {
+		return err
+	}
 	book, err := ledger.Open(l.ledger(), sh.log)
 	if err != nil {
 		return err
@@ -147,7 +153,8 @@ func (sh *shard) openStores(ctx context.Context, l layout, s settings, c *sequen
 // connect makes the sequencer's gRPC service reachable within the process.
 func (sh *shard) connect() error {
 	sh.listener = bufconn.Listen(1 << 20)
-	sh.server = grpc.NewServer(grpc.MaxConcurrentStreams(1 << 16))
+	// Calls use the stores, so Stop waits for them before the stores are closed.
+	sh.server = grpc.NewServer(grpc.MaxConcurrentStreams(1<<16), grpc.WaitForHandlers(true))
 	sh.seq.Register(sh.server)
 	conn, err := grpc.NewClient("passthrough:///sequencer",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return sh.listener.DialContext(ctx) }),
@@ -160,12 +167,17 @@ func (sh *shard) connect() error {
 	return nil
 }
 
-// run works until ctx ends. A sequencer that refuses does not end the process:
-// verified reads go on, and /readyz says why nothing is taken in.
+// run works until ctx ends, and has ended everything that uses the stores when
+// it returns. A sequencer that refuses does not end the process: verified reads
+// go on, and /readyz says why nothing is taken in.
 func (sh *shard) run(ctx context.Context) error {
-	go func() { _ = sh.server.Serve(sh.listener) }() // ends with Stop
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
 	defer sh.server.Stop()
-	go sh.enrolGateway(ctx)
+	defer cancel()
+	work.Go(func() { _ = sh.server.Serve(sh.listener) }) // ends with Stop
+	work.Go(func() { sh.enrolGateway(ctx) })
 	err := sh.seq.Run(ctx)
 	var refused *sequencer.RefusedError
 	if errors.As(err, &refused) && refused.Reason != sequencer.Failed {
@@ -182,7 +194,7 @@ func (sh *shard) ready() error {
 		return err
 	}
 	if !sh.enrolled.Load() {
-		return errors.New("starting: the gateway's key is not enrolled yet")
+		return fmt.Errorf("%w: the gateway's key is not enrolled yet", errStarting)
 	}
 	return nil
 }
@@ -190,20 +202,33 @@ func (sh *shard) ready() error {
 // enrolGateway makes the enrolment of the gateway's key the first entry of a new
 // log: without it nothing that the gateway receives could be verified.
 func (sh *shard) enrolGateway(ctx context.Context) {
-	for ctx.Err() == nil {
+	for failures := 0; ; {
 		err := sh.tryEnrolment(ctx)
 		if err == nil {
 			sh.enrolled.Store(true)
 			return
 		}
+		if ctx.Err() != nil {
+			return
+		}
+		// While the sequencer starts, nothing has failed.
 		if !errors.Is(err, sequencer.ErrNotReady) {
 			sh.log.Warn("the gateway's key is not enrolled yet", "error", err)
+			failures++
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
+			return
+		case <-time.After(enrolmentPause(failures)):
 		}
 	}
+}
+
+// enrolmentPause is for how long the enrolment is left alone after so many
+// failures: witnesses that are down stay down for longer than a moment.
+func enrolmentPause(failures int) time.Duration {
+	const first, longest = 100 * time.Millisecond, 5 * time.Second
+	return min(first<<min(failures, 10), longest)
 }
 
 func (sh *shard) tryEnrolment(ctx context.Context) error {

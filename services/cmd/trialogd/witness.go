@@ -74,7 +74,7 @@ func runWitness(ctx context.Context, path string, now func() time.Time, logger *
 	err = run.All(ctx,
 		run.Part{Name: "witness", Run: w.Run},
 		run.Part{Name: "http", Run: func(ctx context.Context) error {
-			return run.HTTP(ctx, listener, run.Server(w.Handler()))
+			return run.HTTP(ctx, listener, run.Server(w.Handler(), logger))
 		}})
 	return errors.Join(err, w.Close())
 }

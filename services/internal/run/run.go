@@ -41,18 +41,6 @@ func All(ctx context.Context, parts ...Part) error {
 // drain is how long open requests may take to end.
 const drain = 5 * time.Second
 
-// Server returns an HTTP server with limits that slow or hostile clients meet.
-func Server(handler http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       2 * time.Minute,
-		WriteTimeout:      2 * time.Minute,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-	}
-}
-
 // HTTP serves on l until ctx ends, then lets open requests come to their end.
 func HTTP(ctx context.Context, l net.Listener, server *http.Server) error {
 	done := make(chan error, 1)

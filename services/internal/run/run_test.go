@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -14,6 +15,8 @@ import (
 )
 
 var errBroken = errors.New("broken")
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func waits(ended *bool) func(context.Context) error {
 	return func(ctx context.Context) error {
@@ -70,7 +73,7 @@ func TestHTTPDrains(t *testing.T) {
 		_, _ = io.WriteString(w, "answered")
 	})
 	done := make(chan error, 1)
-	go func() { done <- run.HTTP(ctx, l, run.Server(handler)) }()
+	go func() { done <- run.HTTP(ctx, l, run.Server(handler, quiet())) }()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String(), http.NoBody)
 	if err != nil {
 		t.Fatal(err)
@@ -100,14 +103,14 @@ func TestHTTPTellsWhatBroke(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := run.HTTP(t.Context(), l, run.Server(http.NotFoundHandler())); err == nil {
+	if err := run.HTTP(t.Context(), l, run.Server(http.NotFoundHandler(), quiet())); err == nil {
 		t.Error("serving on a closed listener succeeds")
 	}
 }
 
 // TestServerHasLimits: a client that sends its header slowly is cut.
 func TestServerHasLimits(t *testing.T) {
-	s := run.Server(http.NotFoundHandler())
+	s := run.Server(http.NotFoundHandler(), quiet())
 	for name, limit := range map[string]time.Duration{
 		"header": s.ReadHeaderTimeout, "read": s.ReadTimeout, "write": s.WriteTimeout, "idle": s.IdleTimeout,
 	} {

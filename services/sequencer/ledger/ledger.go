@@ -35,9 +35,11 @@ type Key struct {
 	Index        uint64           `json:"index"` // of the enrolment
 	DER          []byte           `json:"der"`
 	// By are the co-signers of the enrolment whose own enrolment its proof needs.
-	By          []statement.KeyID `json:"by,omitempty"`
-	Revoked     bool              `json:"revoked,omitempty"`
-	SuspectFrom uint64            `json:"from,omitempty"`
+	By      []statement.KeyID `json:"by,omitempty"`
+	Revoked bool              `json:"revoked,omitempty"`
+	// SuspectOrigin and SuspectFrom name the first entry that is suspect.
+	SuspectOrigin string `json:"shard,omitempty"`
+	SuspectFrom   uint64 `json:"from,omitempty"`
 }
 
 // Organisation is an organisation by its first enrolment.
@@ -315,7 +317,8 @@ func (c *Change) applyKey(index uint64, s *statement.Statement) error {
 		if err != nil || k == nil {
 			return err
 		}
-		k.Revoked, k.SuspectFrom = true, s.CountAttribute("suspectFrom")
+		k.Revoked = true
+		k.SuspectOrigin, k.SuspectFrom = s.TextAttribute("suspectOrigin"), s.CountAttribute("suspectFrom")
 		return c.set(append([]byte{tableKey}, id[:]...), k)
 	}
 	id := key.ID()

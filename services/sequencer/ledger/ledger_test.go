@@ -48,7 +48,8 @@ func (m model) key(id statement.KeyID) *Key {
 				}
 			}
 		} else if k != nil && s.stmt.Kind == statement.KindKey && s.stmt.DigestAttribute("revokes") == id {
-			k.Revoked, k.SuspectFrom = true, s.stmt.CountAttribute("suspectFrom")
+			k.Revoked = true
+			k.SuspectOrigin, k.SuspectFrom = s.stmt.TextAttribute("suspectOrigin"), s.stmt.CountAttribute("suspectFrom")
 		}
 	}
 	return k
@@ -120,7 +121,7 @@ func draw(t *rapid.T, keys []*statement.PrivateKey, n int) said {
 		if rapid.Bool().Draw(t, "revoke") {
 			s.Attributes = []statement.Member{
 				statement.TextMember("action", "revoke"), statement.TextMember("revokes", pick("revoked").ID().String()),
-				statement.CountMember("suspectFrom", rapid.Uint64Range(0, 99).Draw(t, "from")),
+				statement.TextMember("suspectOrigin", "log.test/trials/1"), statement.CountMember("suspectFrom", rapid.Uint64Range(0, 99).Draw(t, "from")),
 			}
 			break
 		}

@@ -522,3 +522,99 @@ func TestRefreshKeepsTheRecord(t *testing.T) {
 	}
 	w.checkRecord(r.Records[1])
 }
+
+// A request that is repeated because its document was not taken keeps the receipt
+// that is there: a new one proves a later time only.
+func TestTheEarlierTimeIsKept(t *testing.T) {
+	for name := range requestsOf("") {
+		t.Run(name, func(t *testing.T) {
+			w, dir := newWorld(t), t.TempDir()
+			r := requestsOf(dir)[name]
+			d := w.desk(t.TempDir())
+			w.log.Script(clienttest.CutAfter)
+			if _, err := d.File(context.Background(), r, client.Final); !client.Unreachable(err) {
+				t.Fatalf("expected an unknown outcome, got %v", err)
+			}
+			pending, err := os.ReadFile(r.Base + PendingEnding)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, err := d.File(context.Background(), requestsOf(dir)[name], client.Final)
+			if err != nil {
+				t.Fatal(err)
+			}
+			paths := []string{r.Base + ReceiptEnding}
+			for _, rec := range r.Records {
+				paths = append(paths, rec.Base+ReceiptEnding)
+			}
+			before := readAll(t, paths)
+			// Time passes; and the last step of the call above is undone.
+			if err := w.log.Say(org, trial, w.key); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(r.Base+PendingEnding, pending, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			again, err := d.File(context.Background(), requestsOf(dir)[name], client.Final)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !again.Verdict.NotAfter.Time.Equal(first.Verdict.NotAfter.Time) {
+				t.Errorf("logged not after %s, and %s before", again.Verdict.NotAfter.Time, first.Verdict.NotAfter.Time)
+			}
+			for i, raw := range readAll(t, paths) {
+				if !bytes.Equal(raw, before[i]) {
+					t.Errorf("%s was overwritten", filepath.Base(paths[i]))
+				}
+			}
+			w.checkDone(r, 4)
+		})
+	}
+}
+
+// A receipt is kept for nothing else than what it is of.
+func TestOtherReceiptsAreNotKept(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	r := consents(dir)
+	d := w.desk(t.TempDir())
+	w.log.Script(clienttest.CutAfter)
+	if _, err := d.File(context.Background(), r, client.Final); !client.Unreachable(err) {
+		t.Fatalf("expected an unknown outcome, got %v", err)
+	}
+	pending, err := os.ReadFile(r.Base + PendingEnding)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.File(context.Background(), consents(dir), client.Final); err != nil {
+		t.Fatal(err)
+	}
+	one, other := r.Records[0].Base+ReceiptEnding, r.Records[1].Base+ReceiptEnding
+	if err := os.Rename(other, one); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.Base+ReceiptEnding, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.log.Say(org, trial, w.key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.Base+PendingEnding, pending, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.File(context.Background(), consents(dir), client.Final); err != nil {
+		t.Fatal(err)
+	}
+	w.checkDone(r, 4)
+}
+
+func readAll(t *testing.T, paths []string) [][]byte {
+	t.Helper()
+	list := make([][]byte, len(paths))
+	for i, path := range paths {
+		var err error
+		if list[i], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return list
+}

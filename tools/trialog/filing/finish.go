@@ -30,7 +30,8 @@ func (d *Desk) finish(ctx context.Context, r *Request, w *work, ack *client.Ackn
 	if res.Verdict, err = d.verify(r, ack.Receipt); err != nil {
 		return nil, &client.UntrueError{What: "receipt", Err: err, Answer: ack.Receipt}
 	}
-	if err := folder.WriteFile(r.Base+ReceiptEnding, ack.Receipt, 0o644); err != nil {
+	check := func(raw []byte) (*verify.Verdict, error) { return d.verify(r, raw) }
+	if res.Verdict, err = putReceipt(r.Base+ReceiptEnding, ack.Receipt, res.Verdict, check); err != nil {
 		return nil, err
 	}
 	if r.Document != nil && !r.Sealed {
@@ -44,6 +45,40 @@ func (d *Desk) finish(ctx context.Context, r *Request, w *work, ack *client.Ackn
 		}
 	}
 	return res, errors.Join(folder.Remove(r.Base+PromiseEnding), folder.Remove(r.Base+PendingEnding))
+}
+
+// putReceipt writes a receipt that was verified, unless there is one of the same
+// entry that proves an earlier time: "logged not after" is the earlier the
+// better, and it cannot be had again. It returns the verdict on the one that is
+// there now.
+func putReceipt(
+	path string, raw []byte, v *verify.Verdict, check func([]byte) (*verify.Verdict, error),
+) (*verify.Verdict, error) {
+	old, err := folder.Read(path, receipt.MaxSize)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil {
+		was, err := check(old)
+		if err == nil && sameEntry(old, raw) && was.NotAfter.Time.Before(v.NotAfter.Time) {
+			return was, nil
+		}
+	}
+	return v, folder.WriteFile(path, raw, 0o644)
+}
+
+// sameEntry tells whether two receipts are of the same entry, and of the same
+// record of it.
+func sameEntry(a, b []byte) bool {
+	one, errOne := receipt.Parse(a)
+	other, errOther := receipt.Parse(b)
+	if errOne != nil || errOther != nil || !bytes.Equal(one.Entry, other.Entry) {
+		return false
+	}
+	if one.Record == nil || other.Record == nil {
+		return one.Record == other.Record
+	}
+	return one.Record.Index == other.Record.Index && bytes.Equal(one.Record.Data, other.Record.Data)
 }
 
 // verify judges a receipt with the document that it is of.
@@ -61,6 +96,9 @@ func (d *Desk) verify(r *Request, raw []byte) (*verify.Verdict, error) {
 // putRecords writes a receipt for each record of a batch: that of the batch with
 // the path inside.
 func (d *Desk) putRecords(r *Request, w *work, raw []byte) error {
+	check := func(raw []byte) (*verify.Verdict, error) {
+		return verify.Verify(verify.Input{Receipt: raw, Policy: d.Policy, StatementOnly: true, Now: d.Now()})
+	}
 	paths := newPaths(w.Records)
 	for i, data := range w.Records {
 		rec, err := receipt.Parse(raw)
@@ -72,10 +110,11 @@ func (d *Desk) putRecords(r *Request, w *work, raw []byte) error {
 		if err != nil {
 			return err
 		}
-		if _, err := verify.Verify(verify.Input{Receipt: out, Policy: d.Policy, StatementOnly: true, Now: d.Now()}); err != nil {
+		v, err := check(out)
+		if err != nil {
 			return &client.UntrueError{What: "receipt", Err: err, Answer: raw}
 		}
-		if err := folder.WriteFile(r.Records[i].Base+ReceiptEnding, out, 0o644); err != nil {
+		if _, err := putReceipt(r.Records[i].Base+ReceiptEnding, out, v, check); err != nil {
 			return err
 		}
 	}
