@@ -48,6 +48,17 @@ func (p *Proof) Encode() []byte {
 	return b.Bytes()
 }
 
+// check refuses what ParseProof would not read back.
+func (p *Proof) check() error {
+	switch {
+	case p == nil || p.Note == nil:
+		return errors.New("there is no proof")
+	case p.Index > maxIndex || len(p.Path) > maxPath:
+		return fmt.Errorf("proof: expected an index below 2^63 and at most %d hashes", maxPath)
+	}
+	return nil
+}
+
 // ParseProof reads a tlog-proof strictly: Encode of the result gives raw back.
 func ParseProof(raw []byte) (*Proof, error) {
 	rest, ok := bytes.CutPrefix(raw, []byte(proofHeader))

@@ -85,19 +85,13 @@ type fileRecord struct {
 // Encode writes the receipt as a .receipt file. It fails for what Parse would
 // not read back.
 func (r *Receipt) Encode() ([]byte, error) {
-	if r.Proof == nil || r.Proof.Note == nil {
-		return nil, errors.New("encode the receipt: it has no proof")
-	}
-	if !utf8.Valid(r.Beacon) {
-		return nil, errors.New("encode the receipt: the beacon is not valid UTF-8")
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("encode the receipt: %w", err)
 	}
 	f := file{
 		Format: Format, Proof: string(r.Proof.Encode()), Entry: r.Entry, Beacon: string(r.Beacon), Tokens: r.Tokens,
 	}
 	for _, e := range r.Enrolments {
-		if e.Proof == nil || e.Proof.Note == nil {
-			return nil, errors.New("encode the receipt: an enrolment has no proof")
-		}
 		f.Enrolments = append(f.Enrolments, fileEnrolment{Entry: e.Entry, Proof: string(e.Proof.Encode())})
 	}
 	if r.Record != nil {
@@ -113,10 +107,56 @@ func (r *Receipt) Encode() ([]byte, error) {
 	if err := e.Encode(f); err != nil {
 		return nil, fmt.Errorf("encode the receipt: %w", err)
 	}
-	if _, err := Parse(b.Bytes()); err != nil {
-		return nil, fmt.Errorf("encode the receipt: %w", err)
+	if b.Len() > MaxSize {
+		return nil, fmt.Errorf("encode the receipt: %d bytes, expected at most %d", b.Len(), MaxSize)
 	}
 	return b.Bytes(), nil
+}
+
+// check refuses what Parse would not read back.
+func (r *Receipt) check() error {
+	if err := r.Proof.check(); err != nil {
+		return err
+	}
+	switch {
+	case len(r.Entry) == 0:
+		return errors.New("entry: is empty")
+	case !utf8.Valid(r.Beacon):
+		return errors.New("beacon: is not valid UTF-8")
+	case len(r.Enrolments) > maxEnrolments:
+		return fmt.Errorf("enrolments: expected 1 to %d, found %d", maxEnrolments, len(r.Enrolments))
+	case len(r.Tokens) > maxTokens:
+		return fmt.Errorf("tokens: expected 1 to %d, found %d", maxTokens, len(r.Tokens))
+	}
+	for i, e := range r.Enrolments {
+		if err := e.Proof.check(); err != nil {
+			return fmt.Errorf("enrolments[%d]: %w", i, err)
+		}
+		if len(e.Entry) == 0 {
+			return fmt.Errorf("enrolments[%d].entry: is empty", i)
+		}
+	}
+	for i, token := range r.Tokens {
+		if len(token) == 0 {
+			return fmt.Errorf("tokens[%d]: is empty", i)
+		}
+	}
+	return r.Record.check()
+}
+
+// check refuses what Parse would not read back.
+func (r *Record) check() error {
+	switch {
+	case r == nil:
+		return nil
+	case len(r.Data) == 0:
+		return errors.New("record.data: is empty")
+	case r.Index > strictjson.MaxInteger:
+		return errors.New("record.index: expected an index below 2^53")
+	case len(r.Path) > maxPath:
+		return fmt.Errorf("record.path: %d hashes, expected at most %d", len(r.Path), maxPath)
+	}
+	return nil
 }
 
 // Parse reads a .receipt file strictly.

@@ -149,7 +149,7 @@ func TestEncodeRejects(t *testing.T) {
 	}{
 		"no proof":           {func(r *receipt.Receipt) { r.Proof = nil }, "no proof"},
 		"no note":            {func(r *receipt.Receipt) { r.Proof.Note = nil }, "no proof"},
-		"enrolment no proof": {func(r *receipt.Receipt) { r.Enrolments[1].Proof = nil }, "an enrolment has no proof"},
+		"enrolment no proof": {func(r *receipt.Receipt) { r.Enrolments[1].Proof = nil }, "enrolments[1]: there is no proof"},
 		"no entry":           {func(r *receipt.Receipt) { r.Entry = nil }, "entry"},
 		"beacon in UTF-16":   {func(r *receipt.Receipt) { r.Beacon = []byte("\xff\xfel\x00") }, "not valid UTF-8"},
 		"33 enrolments":      {func(r *receipt.Receipt) { r.Enrolments = slices.Repeat(r.Enrolments[:1], 33) }, "1 to 32"},

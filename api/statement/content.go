@@ -1,6 +1,8 @@
 package statement
 
 import (
+	"crypto/sha256"
+	"crypto/sha3"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -228,6 +230,27 @@ func (s *Statement) EnrolledKey() (*PublicKey, bool) {
 	}
 	key, err := parseKeyText(s.TextAttribute("publicKey"))
 	return key, err == nil
+}
+
+// checkReveal: a document is handed over by other ways, so a reveal of one has no
+// content; the revealed attributes are the content, and have its digests.
+func (s *Statement) checkReveal() error {
+	path := "predicate.attributes.content"
+	text := s.TextAttribute("content")
+	if s.TextAttribute("part") == "document" {
+		if text != "" {
+			return fieldErrorf(path, "is for revealed attributes, a document is not published")
+		}
+		return nil
+	}
+	content, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(content) == 0 {
+		return fieldErrorf(path, "missing, expected the bytes of the revealed attributes")
+	}
+	if s.DigestAttribute("sha256") != sha256.Sum256(content) || s.DigestAttribute("sha3256") != sha3.Sum256(content) {
+		return fieldErrorf(path, "does not have the digests sha256 and sha3256")
+	}
+	return nil
 }
 
 // checkKey holds together the attributes of a key statement: an enrolment

@@ -218,6 +218,8 @@ func (s *Statement) Check() error {
 	switch s.Kind {
 	case KindKey:
 		return s.checkKey(hasKey)
+	case KindReveal:
+		return s.checkReveal()
 	case KindBatch:
 		if n := s.CountAttribute("count"); n < 1 || n > MaxRecords {
 			return fieldErrorf("predicate.attributes.count", "expected 1 to %d records, found %d", MaxRecords, n)

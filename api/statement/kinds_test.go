@@ -29,6 +29,9 @@ func TestEveryKind(t *testing.T) {
 			if rule.Content == statement.OptionalDocument {
 				full.Subject, full.Digest, full.MediaType = statement.SubjectCommit, digest("commitment"), "text/plain"
 			}
+			if rule.Kind == statement.KindReveal {
+				full = reveal(t, "attributes", []byte("{}"), []byte("{}"))
+			}
 			for name, s := range map[string]*statement.Statement{"minimal": minimal(t, rule.Kind), "full": full} {
 				payload, err := statement.Build(s)
 				if rule.Placement == statement.BatchOnly {
@@ -259,9 +262,8 @@ func TestTextLimits(t *testing.T) {
 // TestBase64Limits holds the least and the greatest content of a reveal.
 func TestBase64Limits(t *testing.T) {
 	for n, ok := range map[int]bool{0: false, 1: true, 16<<10 - 1: true, 16 << 10: true, 16<<10 + 1: false} {
-		s := minimal(t, statement.KindReveal)
-		text := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, n))
-		s.Attributes = append(s.Attributes, statement.TextMember("content", text))
+		content := bytes.Repeat([]byte{0xfb}, n)
+		s, text := reveal(t, "attributes", content, content), base64.StdEncoding.EncodeToString(content)
 		payload, err := statement.Build(s)
 		if !ok {
 			checkReason(t, err, "predicate.attributes.content", "expected the standard base64 of 1 to 16384 bytes")
@@ -277,12 +279,18 @@ func TestBase64Limits(t *testing.T) {
 	}
 }
 
-// TestRevealParts: what is opened is the document or the attributes.
-func TestRevealParts(t *testing.T) {
-	for _, part := range []string{"document", "attributes"} {
-		s := minimal(t, statement.KindReveal)
-		s.Attributes = append(remove(s.Attributes, "part"), statement.TextMember("part", part))
-		build(t, s)
+// TestShardNames: the shard before or after is a log's name, no sentence.
+func TestShardNames(t *testing.T) {
+	for kind, name := range map[statement.Kind]string{statement.KindShardEnd: "successor", statement.KindShardStart: "predecessor"} {
+		s := minimal(t, kind)
+		for value, ok := range map[string]bool{logName + "/2027": true, "the next shard": false, "https://" + logName: false} {
+			s.Attributes = append(remove(s.Attributes, name), statement.TextMember(name, value))
+			if _, err := statement.Build(s); !ok {
+				checkField(t, err, "predicate.attributes."+name, "expected a schema-less URL")
+			} else if err != nil {
+				t.Errorf("%s %q: %v", name, value, err)
+			}
+		}
 	}
 }
 

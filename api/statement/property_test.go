@@ -30,7 +30,7 @@ func TestRandomStatements(t *testing.T) {
 	ring := keyring(keys...)
 	var alone []statement.Rule
 	for _, r := range statement.Kinds() {
-		if r.Placement != statement.BatchOnly && r.Kind != statement.KindKey && r.Kind != statement.KindBatch {
+		if r.Placement != statement.BatchOnly && r.Kind != statement.KindKey && r.Kind != statement.KindBatch && r.Kind != statement.KindReveal {
 			alone = append(alone, r)
 		}
 	}
@@ -133,6 +133,12 @@ func drawStatement(rt *rapid.T, rule statement.Rule, signers []statement.KeyID) 
 	for _, a := range rule.Attributes {
 		if !a.Sealed && (a.Required || rapid.Bool().Draw(rt, "has "+a.Name)) {
 			s.Attributes = append(s.Attributes, drawAttribute(rt, a))
+		}
+	}
+	if rule.Kind == statement.KindReveal {
+		s.Attributes = remove(s.Attributes, "content")
+		if s.TextAttribute("part") == "attributes" {
+			revealing(s, rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(rt, "content"))
 		}
 	}
 	drawSubject(rt, rule, s)

@@ -228,7 +228,7 @@ func TestQuotaUnknownOutcome(t *testing.T) {
 				return h.post("/v1/statements", submitBody(h.world.protocol([]byte{byte(n)})))
 			},
 			"receive": func(h *house, n int) *answer {
-				return h.post("/v1/statements:receive", receiveBody(fmt.Sprint("r", n), fmt.Sprint(n)), bearer(tokenReceive))
+				return h.post("/v1/statements:receive", receiveBody(fmt.Sprint("r", n), strconv.Itoa(n)), bearer(tokenReceive))
 			},
 		} {
 			t.Run(name+"/"+door, func(t *testing.T) {
@@ -286,7 +286,7 @@ func TestQuotaStoredAndLate(t *testing.T) {
 		if n%2 == 0 {
 			h.post("/v1/statements", submitBody(w.protocol([]byte{byte(n)})))
 		} else {
-			h.post("/v1/statements:receive", receiveBody(fmt.Sprint("r", n), fmt.Sprint(n)), bearer(tokenReceive))
+			h.post("/v1/statements:receive", receiveBody(fmt.Sprint("r", n), strconv.Itoa(n)), bearer(tokenReceive))
 		}
 	}
 	if got := w.size() - before; got != 3 {

@@ -100,8 +100,7 @@ func maybeNew(resp *trialogv1.SubmitResponse, err error) bool {
 	if err == nil {
 		return !resp.GetDuplicate()
 	}
-	var f *fault // the gateway's own: nothing was sent
-	return !errors.As(err, &f) && !rejected(err) && !busy(err)
+	return !rejected(err) && !busy(err)
 }
 
 func checkWait(w trialogv1.Wait) error {

@@ -206,25 +206,31 @@ func TestReceiptRefreshDoesNotWait(t *testing.T) {
 		"Content-Length: 100":                                http.StatusRequestTimeout,
 		fmt.Sprintf("Content-Length: %d", receipt.MaxSize+1): http.StatusRequestEntityTooLarge,
 	} {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", newServer(t, s.handler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		// A server that waits fails the test, it does not hang it.
-		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := fmt.Fprintf(conn, "POST /v1/receipts:refresh HTTP/1.1\r\nHost: log.example\r\n%s\r\n\r\n", head); err != nil {
-			t.Fatal(err)
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		if answer.StatusCode != want {
-			t.Errorf("%s: %d, want %d", head, answer.StatusCode, want)
+		if got := headStatus(t, newServer(t, s.handler), head); got != want {
+			t.Errorf("%s: %d, want %d", head, got, want)
 		}
 	}
+}
+
+// headStatus sends the head of a request without its body.
+func headStatus(t *testing.T, address, head string) int {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// A server that waits fails the test, it does not hang it.
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "POST /v1/receipts:refresh HTTP/1.1\r\nHost: log.example\r\n%s\r\n\r\n", head); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode
 }

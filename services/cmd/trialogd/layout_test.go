@@ -54,7 +54,8 @@ func TestWriteNewFails(t *testing.T) {
 	for n := range 4 {
 		left := n
 		d := disk{func(*os.File) error {
-			if left--; left < 0 {
+			left--
+			if left < 0 {
 				return errDisk
 			}
 			return nil

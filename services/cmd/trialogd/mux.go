@@ -69,7 +69,9 @@ func (s *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	s.tell(r.Context(), err)
-	_ = json.NewEncoder(w).Encode(state)
+	body, _ := json.Marshal(state) //nolint:errchkjson // strings: this cannot fail
+	// The client may be gone; there is nobody to tell.
+	_, _ = w.Write(append(body, '\n'))
 }
 
 // tell logs why nothing is taken in, unless that was what it logged last.

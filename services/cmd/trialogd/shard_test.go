@@ -131,8 +131,8 @@ func TestEnrolmentIsWaitedFor(t *testing.T) {
 }
 
 func TestEnrolmentPause(t *testing.T) {
-	for failures, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000} {
-		if got := enrolmentPause(failures); got != want*time.Millisecond {
+	for failures, want := range []int64{100, 200, 400, 800, 1600, 3200, 5000, 5000} {
+		if got := enrolmentPause(failures); got.Milliseconds() != want {
 			t.Errorf("after %d failures: %s, want %d ms", failures, got, want)
 		}
 	}

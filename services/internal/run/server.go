@@ -81,8 +81,7 @@ func broken(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusInternalServerError)
-	// The client may be gone; there is nobody to tell.
-	_ = json.NewEncoder(w).Encode(struct {
+	body, _ := json.Marshal(struct { //nolint:errchkjson // strings and a number: this cannot fail
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
@@ -90,6 +89,8 @@ func broken(w http.ResponseWriter) {
 		"https://trialog.dev/problems/internal-server-error",
 		http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError,
 	})
+	// The client may be gone; there is nobody to tell.
+	_, _ = w.Write(append(body, '\n'))
 }
 
 // begun knows whether an answer has begun.

@@ -19,7 +19,14 @@ func logTo() (*slog.Logger, *bytes.Buffer) {
 	return slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{Level: slog.LevelDebug})), &buf
 }
 
-func ask(t *testing.T, url string) (*http.Response, []byte, error) {
+// answer is what came of a request, its body read.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func ask(t *testing.T, url string) (answer, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -27,11 +34,11 @@ func ask(t *testing.T, url string) (*http.Response, []byte, error) {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return resp, body, err
+	return answer{resp.StatusCode, resp.Header, body}, err
 }
 
 // TestPanicIsAnswered: a panic before the answer is a 500, one within it cuts
@@ -66,33 +73,33 @@ func TestPanicIsAnswered(t *testing.T) {
 			server := httptest.NewUnstartedServer(nil)
 			server.Config = run.Server(c.handler, logger)
 			server.Start()
-			resp, body, err := ask(t, server.URL+"/?q=CANARY")
+			got, err := ask(t, server.URL+"/?q=CANARY")
 			server.Close() // and so the log is complete
 			if c.cut != (err != nil) {
-				t.Fatalf("answer %q, %v", body, err)
+				t.Fatalf("answer %q, %v", got.body, err)
 			}
 			if !c.cut {
-				checkProblem(t, resp, body)
+				checkProblem(t, got)
 			}
-			if got := lines.String(); strings.Contains(got, "request panicked") != c.logged ||
-				strings.Contains(got, "CANARY") || strings.Contains(got, "127.0.0.1") {
-				t.Errorf("logged: %s", got)
+			if logged := lines.String(); strings.Contains(logged, "request panicked") != c.logged ||
+				strings.Contains(logged, "CANARY") || strings.Contains(logged, "127.0.0.1") {
+				t.Errorf("logged: %s", logged)
 			}
 		})
 	}
 }
 
-func checkProblem(t *testing.T, resp *http.Response, body []byte) {
+func checkProblem(t *testing.T, got answer) {
 	t.Helper()
 	var p map[string]any
-	if err := json.Unmarshal(body, &p); err != nil {
-		t.Fatalf("%v: %s", err, body)
+	if err := json.Unmarshal(got.body, &p); err != nil {
+		t.Fatalf("%v: %s", err, got.body)
 	}
-	if resp.StatusCode != http.StatusInternalServerError || p["status"] != 500.0 || p["title"] == "" || p["detail"] != nil {
-		t.Errorf("%d %s", resp.StatusCode, body)
+	if got.status != http.StatusInternalServerError || p["status"] != 500.0 || p["title"] == "" || p["detail"] != nil {
+		t.Errorf("%d %s", got.status, got.body)
 	}
-	if resp.Header.Get("Content-Type") != "application/problem+json" || resp.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("header %v", resp.Header)
+	if got.header.Get("Content-Type") != "application/problem+json" || got.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("header %v", got.header)
 	}
 }
 
