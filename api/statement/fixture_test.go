@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
-	"crypto/sha3"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -160,19 +159,6 @@ func minimal(tb testing.TB, kind statement.Kind) *statement.Statement {
 			statement.TextMember("publicKey", der), statement.ListMember("roles", "sponsor", "admin"))
 	default:
 	}
-	return s
-}
-
-// revealing makes s, a reveal, one of attributes: content with its digests.
-func revealing(s *statement.Statement, content []byte) *statement.Statement {
-	for _, name := range []string{"part", "sha256", "sha3256", "content"} {
-		s.Attributes = remove(s.Attributes, name)
-	}
-	s.Attributes = append(s.Attributes,
-		statement.TextMember("part", "attributes"),
-		statement.TextMember("sha256", statement.Digest(sha256.Sum256(content)).String()),
-		statement.TextMember("sha3256", statement.Digest(sha3.Sum256(content)).String()),
-		statement.TextMember("content", base64.StdEncoding.EncodeToString(content)))
 	return s
 }
 

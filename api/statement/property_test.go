@@ -135,12 +135,6 @@ func drawStatement(rt *rapid.T, rule statement.Rule, signers []statement.KeyID) 
 			s.Attributes = append(s.Attributes, drawAttribute(rt, a))
 		}
 	}
-	if rule.Kind == statement.KindReveal {
-		s.Attributes = remove(s.Attributes, "content")
-		if s.TextAttribute("part") == "attributes" {
-			revealing(s, rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(rt, "content"))
-		}
-	}
 	drawSubject(rt, rule, s)
 	return s
 }
