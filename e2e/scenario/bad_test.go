@@ -223,10 +223,14 @@ func memberCases() []bad {
 	}
 	for name, value := range map[string]any{
 		"organisation": "a b", "trial": "../etc", "version": strings.Repeat("1", 65), "mediaType": "Text/Plain",
-		"log": "other.example/log", "kind": "Protocol",
+		"kind": "Protocol",
 	} {
 		add(fmt.Sprintf("%s %.10q", name, value), predicate+"."+name, set(name, value))
 	}
+	add("meant for another log", predicate+".log", func(_, q object) {
+		q["log"] = "other.example/log"
+		delete(q, "beacon")
+	})
 	add("unknown member", predicate+".surprise", set("surprise", 1))
 	add("case variant", predicate+".Trial", set("Trial", "x"))
 	add("no type", payload+"._type", func(p, _ object) { delete(p, "_type") })
@@ -286,7 +290,7 @@ func ruleCases(other *harness.Submitter, size uint64) []bad {
 		{name: "beacon of another size", status: http.StatusBadRequest, field: predicate + ".beacon", bend: func(_, q object) {
 			at(q, "beacon")["size"] = size + 1
 		}},
-		{name: "beacon of another log", status: http.StatusBadRequest, field: predicate + ".beacon", bend: func(_, q object) {
+		{name: "beacon of another log", status: http.StatusBadRequest, field: predicate + ".beacon.origin", bend: func(_, q object) {
 			at(q, "beacon")["origin"] = "other.example/log/1"
 		}},
 		{name: "beacon without witnesses", status: http.StatusBadRequest, field: "beacon", rewrite: func(r *request) {
