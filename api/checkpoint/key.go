@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"filippo.io/mldsa"
+
+	"github.com/trialog/trialog/api/internal/edkey"
 )
 
 // Algorithm is the signature type byte of a key (c2sp.org/signed-note,
@@ -107,7 +109,7 @@ func newVerifierKey(name string, alg Algorithm, public []byte) (_ *VerifierKey, 
 		if len(public) != ed25519.PublicKeySize {
 			return nil, "Ed25519 key is not 32 bytes"
 		}
-		if weakEd25519(public) {
+		if edkey.Weak([32]byte(public)) {
 			return nil, "Ed25519 key is not canonical or of small order"
 		}
 	case AlgMLDSA44:

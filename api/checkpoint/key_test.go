@@ -275,3 +275,15 @@ func TestSigningKeyKeepsItsSecret(t *testing.T) {
 		t.Errorf("zero key prints as %q", got)
 	}
 }
+
+// smallOrderY returns the y coordinates of the eight points whose order divides
+// 8, big endian in hex: of order 4, 1, 2, and twice 8.
+func smallOrderY() []string {
+	return []string{
+		"0000000000000000000000000000000000000000000000000000000000000000",
+		"0000000000000000000000000000000000000000000000000000000000000001",
+		"7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffec",
+		"05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826",
+		"7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7",
+	}
+}

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+
+	"github.com/trialog/trialog/api/internal/edkey"
 )
 
 // KeyID names a submitter's key: SHA-256 over its DER SubjectPublicKeyInfo
@@ -52,7 +54,7 @@ func NewPublicKey(key crypto.PublicKey, der []byte) (*PublicKey, error) {
 		if len(k) != ed25519.PublicKeySize {
 			return nil, fmt.Errorf("expected an Ed25519 key of %d bytes, found %d", ed25519.PublicKeySize, len(k))
 		}
-		if weakEd25519([ed25519.PublicKeySize]byte(k)) {
+		if edkey.Weak([ed25519.PublicKeySize]byte(k)) {
 			return nil, errors.New("the Ed25519 key is of small order or not in its canonical encoding")
 		}
 		p.ed25519 = k

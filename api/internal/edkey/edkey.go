@@ -1,15 +1,16 @@
-package statement
+// Package edkey tells which Ed25519 public keys must not be trusted.
+package edkey
 
 import (
 	"crypto/ed25519"
 	"slices"
 )
 
-// weakEd25519 tells whether a point must not be trusted as a public key: its
+// Weak tells whether a point must not be trusted as a public key: its
 // order divides 8, so that signatures which anybody can make verify under it
 // for many messages, or its y is not reduced modulo 2^255-19, so that one key
 // would have two encodings and two ids. Go's ed25519.Verify refuses neither.
-func weakEd25519(key [ed25519.PublicKeySize]byte) bool {
+func Weak(key [ed25519.PublicKeySize]byte) bool {
 	// RFC 8032 section 5.1.2: y in little-endian order; the top bit is the sign
 	// of x, and a point has the order of its negative.
 	key[31] &= 0x7f
