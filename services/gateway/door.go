@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -133,4 +134,14 @@ func knownFields(m protoreflect.Message, path string) error {
 		return err == nil
 	})
 	return err
+}
+
+// SubmitBatch implements SubmissionServiceServer.
+func (d door) SubmitBatch(context.Context, *trialogv1.SubmitBatchRequest) (*trialogv1.SubmitBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "not here yet")
+}
+
+// SubmitStream implements SubmissionServiceServer.
+func (d door) SubmitStream(trialogv1.SubmissionService_SubmitStreamServer) error {
+	return status.Error(codes.Unimplemented, "not here yet")
 }

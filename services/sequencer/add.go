@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
-	"github.com/trialog/trialog/services/internal/tlog"
 	"github.com/trialog/trialog/services/sequencer/ledger"
 )
 
@@ -184,38 +182,6 @@ func (s *Sequencer) enrolledKey(id statement.KeyID) (*statement.PublicKey, error
 	return s.keys.put(id, public), nil
 }
 
-// find looks for a statement in the store.
-func (s *Sequencer) find(ctx context.Context, id statement.Identity) (outcome, bool, error) {
-	index, found, err := s.c.Tree.Find(ctx, id)
-	if err != nil {
-		return outcome{}, false, storeError("look for the statement", err)
-	}
-	if !found {
-		return outcome{}, false, nil
-	}
-	raw, e, err := s.entryAt(ctx, index)
-	if err != nil {
-		return outcome{}, false, err
-	}
-	return outcome{index: index, received: e.Received, leaf: entry.LeafHash(raw), duplicate: true}, true, nil
-}
-
-// entryAt reads an entry that the store says it has.
-func (s *Sequencer) entryAt(ctx context.Context, index uint64) ([]byte, *entry.Entry, error) {
-	leaves, err := s.c.Tree.Leaves(ctx, index, 1)
-	if err == nil && len(leaves) == 0 {
-		err = fmt.Errorf("%w: it is not there", tlog.ErrCorrupt)
-	}
-	if err != nil {
-		return nil, nil, storeError(fmt.Sprintf("read entry %d", index), err)
-	}
-	e, err := entry.Parse(leaves[0].Value)
-	if err != nil {
-		return nil, nil, storeError(fmt.Sprintf("read entry %d", index), errors.Join(tlog.ErrCorrupt, err))
-	}
-	return leaves[0].Value, e, nil
-}
-
 // enqueue hands a submission to the writer and waits for its answer.
 func (s *Sequencer) enqueue(ctx context.Context, sub *submission) (placed, error) {
 	if s.queued.Add(sub.bytes()) > s.c.Limits.QueueBytes {
@@ -239,138 +205,5 @@ func (s *Sequencer) enqueue(ctx context.Context, sub *submission) (placed, error
 	}
 }
 
-// Find returns an up-to-date receipt of a statement that a published checkpoint
-// holds; ErrNotFound otherwise.
-func (s *Sequencer) Find(ctx context.Context, id statement.Identity) ([]byte, uint64, error) {
-	out, found, err := s.find(ctx, id)
-	if err != nil {
-		return nil, 0, err
-	}
-	head := s.head()
-	if !found || head.size() <= out.index {
-		return nil, 0, ErrNotFound
-	}
-	raw, err := s.receipt(ctx, head, out.index, nil)
-	return raw, out.index, err
-}
-
 // Ledger returns the derived state, for reads.
 func (s *Sequencer) Ledger() ledger.View { return s.c.Ledger.View }
-
-// receipt builds the receipt of an entry under a published checkpoint. known is
-// the entry if the caller has it at hand, else nil.
-func (s *Sequencer) receipt(ctx context.Context, p *published, index uint64, known []byte) ([]byte, error) {
-	raw, proof, err := s.prove(ctx, p, index, known)
-	if err != nil {
-		return nil, err
-	}
-	e, err := entry.Parse(raw)
-	if err != nil {
-		return nil, err
-	}
-	_, stmt, err := statement.Parse(e.Envelope)
-	if err != nil {
-		return nil, err
-	}
-	r := &receipt.Receipt{Proof: proof, Entry: raw}
-	if b := stmt.Beacon; b != nil {
-		if r.Beacon, err = s.beaconNote(ctx, b.Note); err != nil {
-			return nil, err
-		}
-	}
-	if r.Enrolments, err = s.enrolments(ctx, p, stmt); err != nil {
-		return nil, err
-	}
-	return r.Encode()
-}
-
-// prove reads an entry and its inclusion path out of the tiles, which verify
-// both against the published root. An entry that is known already is not read,
-// but held against the same leaf hash: reading one means to read its bundle.
-func (s *Sequencer) prove(ctx context.Context, p *published, index uint64, known []byte) ([]byte, *receipt.Proof, error) {
-	leaf, err := p.tree.LeafHash(ctx, index)
-	if err != nil {
-		return nil, nil, storeError(fmt.Sprintf("read the hash of entry %d", index), err)
-	}
-	raw := known
-	if raw == nil || entry.LeafHash(raw) != leaf {
-		if raw, err = p.tree.Entry(ctx, index); err != nil {
-			return nil, nil, storeError(fmt.Sprintf("read entry %d", index), err)
-		}
-	}
-	path, err := p.tree.Inclusion(ctx, index, p.tree.Size())
-	if err != nil {
-		return nil, nil, storeError(fmt.Sprintf("prove entry %d", index), err)
-	}
-	return raw, &receipt.Proof{Index: index, Path: path, Note: p.note}, nil
-}
-
-func (s *Sequencer) beaconNote(ctx context.Context, digest statement.Digest) ([]byte, error) {
-	if b, ok := s.beacons.get([32]byte(digest)); ok {
-		return b.note, nil
-	}
-	raw, err := s.c.Tiles.Get(ctx, BeaconPrefix+digest.String())
-	if err != nil {
-		return nil, fmt.Errorf("read a beacon: %w", err)
-	}
-	return raw, nil
-}
-
-// signature is a key that signed for an organisation; any, if it is a gateway's.
-type signature struct {
-	key          statement.KeyID
-	organisation string
-}
-
-// enrolments collects the enrolments of the signers' keys and of the keys that
-// those rest on, up to the organisations' first ones.
-func (s *Sequencer) enrolments(ctx context.Context, p *published, stmt *statement.Statement) ([]receipt.Enrolment, error) {
-	var list []receipt.Enrolment
-	seen := map[statement.KeyID]bool{}
-	if own, _ := stmt.EnrolledKey(); own != nil {
-		seen[own.ID()] = true // it proves itself
-	}
-	var todo []signature
-	for _, id := range stmt.SignerIDs() {
-		sig := signature{id, stmt.Organisation}
-		if stmt.Received != nil {
-			sig.organisation = ""
-		}
-		todo = append(todo, sig)
-	}
-	for len(todo) > 0 {
-		sig := todo[0]
-		todo = todo[1:]
-		if seen[sig.key] {
-			continue
-		}
-		seen[sig.key] = true
-		key, err := s.c.Ledger.Key(sig.key)
-		if err != nil {
-			return nil, err
-		}
-		if key == nil || sig.organisation != "" && key.Organisation != sig.organisation {
-			// A recovery key: it stands in the organisation's first enrolment. It
-			// may be that of several organisations.
-			org, err := s.c.Ledger.Organisation(sig.organisation)
-			if err != nil || org == nil {
-				return nil, errors.Join(fmt.Errorf("no enrolment of key %s", sig.key), err)
-			}
-			todo = append(todo, signature{org.First, sig.organisation})
-			continue
-		}
-		known, _ := s.enrolled.get(key.Index)
-		raw, proof, err := s.prove(ctx, p, key.Index, known)
-		if err != nil {
-			return nil, err
-		}
-		if known == nil {
-			s.enrolled.put(key.Index, raw)
-		}
-		list = append(list, receipt.Enrolment{Entry: raw, Proof: proof})
-		for _, by := range key.By {
-			todo = append(todo, signature{by, key.Organisation})
-		}
-	}
-	return list, nil
-}

@@ -123,6 +123,107 @@ func (x *AddResponse) GetSubmitted() *SubmitResponse {
 	return nil
 }
 
+// AddStreamRequest carries submissions and what the gateway vouches for.
+type AddStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The submissions.
+	Submit *SubmitStreamRequest `protobuf:"bytes,1,opt,name=submit,proto3" json:"submit,omitempty"`
+	// As in AddRequest, for all of them.
+	GrantedRoles  []string `protobuf:"bytes,2,rep,name=granted_roles,json=grantedRoles,proto3" json:"granted_roles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddStreamRequest) Reset() {
+	*x = AddStreamRequest{}
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddStreamRequest) ProtoMessage() {}
+
+func (x *AddStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddStreamRequest.ProtoReflect.Descriptor instead.
+func (*AddStreamRequest) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AddStreamRequest) GetSubmit() *SubmitStreamRequest {
+	if x != nil {
+		return x.Submit
+	}
+	return nil
+}
+
+func (x *AddStreamRequest) GetGrantedRoles() []string {
+	if x != nil {
+		return x.GrantedRoles
+	}
+	return nil
+}
+
+// AddStreamResponse carries answers.
+type AddStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the submitter gets.
+	Submitted     *SubmitStreamResponse `protobuf:"bytes,1,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddStreamResponse) Reset() {
+	*x = AddStreamResponse{}
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddStreamResponse) ProtoMessage() {}
+
+func (x *AddStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddStreamResponse.ProtoReflect.Descriptor instead.
+func (*AddStreamResponse) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AddStreamResponse) GetSubmitted() *SubmitStreamResponse {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
 // FindRequest names a statement.
 type FindRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -134,7 +235,7 @@ type FindRequest struct {
 
 func (x *FindRequest) Reset() {
 	*x = FindRequest{}
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[2]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -146,7 +247,7 @@ func (x *FindRequest) String() string {
 func (*FindRequest) ProtoMessage() {}
 
 func (x *FindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[2]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -159,7 +260,7 @@ func (x *FindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindRequest.ProtoReflect.Descriptor instead.
 func (*FindRequest) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{2}
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FindRequest) GetIdentity() string {
@@ -180,7 +281,7 @@ type FindResponse struct {
 
 func (x *FindResponse) Reset() {
 	*x = FindResponse{}
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[3]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +293,7 @@ func (x *FindResponse) String() string {
 func (*FindResponse) ProtoMessage() {}
 
 func (x *FindResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[3]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +306,7 @@ func (x *FindResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindResponse.ProtoReflect.Descriptor instead.
 func (*FindResponse) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{3}
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FindResponse) GetFound() *GetReceiptResponse {
@@ -226,7 +327,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[4]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +339,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[4]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +352,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{4}
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChainRequest) GetChain() *GetChainRequest {
@@ -272,7 +373,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[5]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +385,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[5]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +398,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{5}
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChainResponse) GetHead() *GetChainResponse {
@@ -316,7 +417,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[6]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +429,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[6]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +442,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{6}
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{8}
 }
 
 // HeadResponse is the newest published checkpoint.
@@ -350,14 +451,16 @@ type HeadResponse struct {
 	// Origin of the shard.
 	Origin string `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
 	// The cosigned note; empty before the first one.
-	Checkpoint    string `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Checkpoint string `protobuf:"bytes,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// As in GetLogResponse.
+	Clock         string `protobuf:"bytes,3,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeadResponse) Reset() {
 	*x = HeadResponse{}
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[7]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +472,7 @@ func (x *HeadResponse) String() string {
 func (*HeadResponse) ProtoMessage() {}
 
 func (x *HeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_sequencer_proto_msgTypes[7]
+	mi := &file_trialog_v1_sequencer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +485,7 @@ func (x *HeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadResponse.ProtoReflect.Descriptor instead.
 func (*HeadResponse) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{7}
+	return file_trialog_v1_sequencer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HeadResponse) GetOrigin() string {
@@ -399,6 +502,13 @@ func (x *HeadResponse) GetCheckpoint() string {
 	return ""
 }
 
+func (x *HeadResponse) GetClock() string {
+	if x != nil {
+		return x.Clock
+	}
+	return ""
+}
+
 var File_trialog_v1_sequencer_proto protoreflect.FileDescriptor
 
 const file_trialog_v1_sequencer_proto_rawDesc = "" +
@@ -410,7 +520,12 @@ const file_trialog_v1_sequencer_proto_rawDesc = "" +
 	"\x06submit\x18\x01 \x01(\v2\x19.trialog.v1.SubmitRequestR\x06submit\x12#\n" +
 	"\rgranted_roles\x18\x02 \x03(\tR\fgrantedRoles\"G\n" +
 	"\vAddResponse\x128\n" +
-	"\tsubmitted\x18\x01 \x01(\v2\x1a.trialog.v1.SubmitResponseR\tsubmitted\")\n" +
+	"\tsubmitted\x18\x01 \x01(\v2\x1a.trialog.v1.SubmitResponseR\tsubmitted\"p\n" +
+	"\x10AddStreamRequest\x127\n" +
+	"\x06submit\x18\x01 \x01(\v2\x1f.trialog.v1.SubmitStreamRequestR\x06submit\x12#\n" +
+	"\rgranted_roles\x18\x02 \x03(\tR\fgrantedRoles\"S\n" +
+	"\x11AddStreamResponse\x12>\n" +
+	"\tsubmitted\x18\x01 \x01(\v2 .trialog.v1.SubmitStreamResponseR\tsubmitted\")\n" +
 	"\vFindRequest\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\"D\n" +
 	"\fFindResponse\x124\n" +
@@ -419,14 +534,16 @@ const file_trialog_v1_sequencer_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x01(\v2\x1b.trialog.v1.GetChainRequestR\x05chain\"A\n" +
 	"\rChainResponse\x120\n" +
 	"\x04head\x18\x01 \x01(\v2\x1c.trialog.v1.GetChainResponseR\x04head\"\r\n" +
-	"\vHeadRequest\"F\n" +
+	"\vHeadRequest\"\\\n" +
 	"\fHeadResponse\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x02 \x01(\tR\n" +
-	"checkpoint2\xfe\x01\n" +
+	"checkpoint\x12\x14\n" +
+	"\x05clock\x18\x03 \x01(\tR\x05clock2\xcc\x02\n" +
 	"\x10SequencerService\x126\n" +
-	"\x03Add\x12\x16.trialog.v1.AddRequest\x1a\x17.trialog.v1.AddResponse\x129\n" +
+	"\x03Add\x12\x16.trialog.v1.AddRequest\x1a\x17.trialog.v1.AddResponse\x12L\n" +
+	"\tAddStream\x12\x1c.trialog.v1.AddStreamRequest\x1a\x1d.trialog.v1.AddStreamResponse(\x010\x01\x129\n" +
 	"\x04Find\x12\x17.trialog.v1.FindRequest\x1a\x18.trialog.v1.FindResponse\x12<\n" +
 	"\x05Chain\x12\x18.trialog.v1.ChainRequest\x1a\x19.trialog.v1.ChainResponse\x129\n" +
 	"\x04Head\x12\x17.trialog.v1.HeadRequest\x1a\x18.trialog.v1.HeadResponseB9Z7github.com/trialog/trialog/api/gen/trialog/v1;trialogv1b\x06proto3"
@@ -443,41 +560,49 @@ func file_trialog_v1_sequencer_proto_rawDescGZIP() []byte {
 	return file_trialog_v1_sequencer_proto_rawDescData
 }
 
-var file_trialog_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_trialog_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_trialog_v1_sequencer_proto_goTypes = []any{
-	(*AddRequest)(nil),         // 0: trialog.v1.AddRequest
-	(*AddResponse)(nil),        // 1: trialog.v1.AddResponse
-	(*FindRequest)(nil),        // 2: trialog.v1.FindRequest
-	(*FindResponse)(nil),       // 3: trialog.v1.FindResponse
-	(*ChainRequest)(nil),       // 4: trialog.v1.ChainRequest
-	(*ChainResponse)(nil),      // 5: trialog.v1.ChainResponse
-	(*HeadRequest)(nil),        // 6: trialog.v1.HeadRequest
-	(*HeadResponse)(nil),       // 7: trialog.v1.HeadResponse
-	(*SubmitRequest)(nil),      // 8: trialog.v1.SubmitRequest
-	(*SubmitResponse)(nil),     // 9: trialog.v1.SubmitResponse
-	(*GetReceiptResponse)(nil), // 10: trialog.v1.GetReceiptResponse
-	(*GetChainRequest)(nil),    // 11: trialog.v1.GetChainRequest
-	(*GetChainResponse)(nil),   // 12: trialog.v1.GetChainResponse
+	(*AddRequest)(nil),           // 0: trialog.v1.AddRequest
+	(*AddResponse)(nil),          // 1: trialog.v1.AddResponse
+	(*AddStreamRequest)(nil),     // 2: trialog.v1.AddStreamRequest
+	(*AddStreamResponse)(nil),    // 3: trialog.v1.AddStreamResponse
+	(*FindRequest)(nil),          // 4: trialog.v1.FindRequest
+	(*FindResponse)(nil),         // 5: trialog.v1.FindResponse
+	(*ChainRequest)(nil),         // 6: trialog.v1.ChainRequest
+	(*ChainResponse)(nil),        // 7: trialog.v1.ChainResponse
+	(*HeadRequest)(nil),          // 8: trialog.v1.HeadRequest
+	(*HeadResponse)(nil),         // 9: trialog.v1.HeadResponse
+	(*SubmitRequest)(nil),        // 10: trialog.v1.SubmitRequest
+	(*SubmitResponse)(nil),       // 11: trialog.v1.SubmitResponse
+	(*SubmitStreamRequest)(nil),  // 12: trialog.v1.SubmitStreamRequest
+	(*SubmitStreamResponse)(nil), // 13: trialog.v1.SubmitStreamResponse
+	(*GetReceiptResponse)(nil),   // 14: trialog.v1.GetReceiptResponse
+	(*GetChainRequest)(nil),      // 15: trialog.v1.GetChainRequest
+	(*GetChainResponse)(nil),     // 16: trialog.v1.GetChainResponse
 }
 var file_trialog_v1_sequencer_proto_depIdxs = []int32{
-	8,  // 0: trialog.v1.AddRequest.submit:type_name -> trialog.v1.SubmitRequest
-	9,  // 1: trialog.v1.AddResponse.submitted:type_name -> trialog.v1.SubmitResponse
-	10, // 2: trialog.v1.FindResponse.found:type_name -> trialog.v1.GetReceiptResponse
-	11, // 3: trialog.v1.ChainRequest.chain:type_name -> trialog.v1.GetChainRequest
-	12, // 4: trialog.v1.ChainResponse.head:type_name -> trialog.v1.GetChainResponse
-	0,  // 5: trialog.v1.SequencerService.Add:input_type -> trialog.v1.AddRequest
-	2,  // 6: trialog.v1.SequencerService.Find:input_type -> trialog.v1.FindRequest
-	4,  // 7: trialog.v1.SequencerService.Chain:input_type -> trialog.v1.ChainRequest
-	6,  // 8: trialog.v1.SequencerService.Head:input_type -> trialog.v1.HeadRequest
-	1,  // 9: trialog.v1.SequencerService.Add:output_type -> trialog.v1.AddResponse
-	3,  // 10: trialog.v1.SequencerService.Find:output_type -> trialog.v1.FindResponse
-	5,  // 11: trialog.v1.SequencerService.Chain:output_type -> trialog.v1.ChainResponse
-	7,  // 12: trialog.v1.SequencerService.Head:output_type -> trialog.v1.HeadResponse
-	9,  // [9:13] is the sub-list for method output_type
-	5,  // [5:9] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	10, // 0: trialog.v1.AddRequest.submit:type_name -> trialog.v1.SubmitRequest
+	11, // 1: trialog.v1.AddResponse.submitted:type_name -> trialog.v1.SubmitResponse
+	12, // 2: trialog.v1.AddStreamRequest.submit:type_name -> trialog.v1.SubmitStreamRequest
+	13, // 3: trialog.v1.AddStreamResponse.submitted:type_name -> trialog.v1.SubmitStreamResponse
+	14, // 4: trialog.v1.FindResponse.found:type_name -> trialog.v1.GetReceiptResponse
+	15, // 5: trialog.v1.ChainRequest.chain:type_name -> trialog.v1.GetChainRequest
+	16, // 6: trialog.v1.ChainResponse.head:type_name -> trialog.v1.GetChainResponse
+	0,  // 7: trialog.v1.SequencerService.Add:input_type -> trialog.v1.AddRequest
+	2,  // 8: trialog.v1.SequencerService.AddStream:input_type -> trialog.v1.AddStreamRequest
+	4,  // 9: trialog.v1.SequencerService.Find:input_type -> trialog.v1.FindRequest
+	6,  // 10: trialog.v1.SequencerService.Chain:input_type -> trialog.v1.ChainRequest
+	8,  // 11: trialog.v1.SequencerService.Head:input_type -> trialog.v1.HeadRequest
+	1,  // 12: trialog.v1.SequencerService.Add:output_type -> trialog.v1.AddResponse
+	3,  // 13: trialog.v1.SequencerService.AddStream:output_type -> trialog.v1.AddStreamResponse
+	5,  // 14: trialog.v1.SequencerService.Find:output_type -> trialog.v1.FindResponse
+	7,  // 15: trialog.v1.SequencerService.Chain:output_type -> trialog.v1.ChainResponse
+	9,  // 16: trialog.v1.SequencerService.Head:output_type -> trialog.v1.HeadResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_trialog_v1_sequencer_proto_init() }
@@ -492,7 +617,7 @@ func file_trialog_v1_sequencer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trialog_v1_sequencer_proto_rawDesc), len(file_trialog_v1_sequencer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

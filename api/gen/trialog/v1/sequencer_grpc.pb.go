@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SequencerService_Add_FullMethodName   = "/trialog.v1.SequencerService/Add"
-	SequencerService_Find_FullMethodName  = "/trialog.v1.SequencerService/Find"
-	SequencerService_Chain_FullMethodName = "/trialog.v1.SequencerService/Chain"
-	SequencerService_Head_FullMethodName  = "/trialog.v1.SequencerService/Head"
+	SequencerService_Add_FullMethodName       = "/trialog.v1.SequencerService/Add"
+	SequencerService_AddStream_FullMethodName = "/trialog.v1.SequencerService/AddStream"
+	SequencerService_Find_FullMethodName      = "/trialog.v1.SequencerService/Find"
+	SequencerService_Chain_FullMethodName     = "/trialog.v1.SequencerService/Chain"
+	SequencerService_Head_FullMethodName      = "/trialog.v1.SequencerService/Head"
 )
 
 // SequencerServiceClient is the client API for SequencerService service.
@@ -34,6 +35,8 @@ const (
 type SequencerServiceClient interface {
 	// Add takes a signed statement in.
 	Add(ctx context.Context, in *AddRequest, opts ...grpc.CallOption) (*AddResponse, error)
+	// AddStream takes signed statements in, and answers each as soon as it can.
+	AddStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AddStreamRequest, AddStreamResponse], error)
 	// Find gives an up-to-date receipt of a statement that is in the log.
 	Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (*FindResponse, error)
 	// Chain gives the head of a writer's chain.
@@ -59,6 +62,19 @@ func (c *sequencerServiceClient) Add(ctx context.Context, in *AddRequest, opts .
 	}
 	return out, nil
 }
+
+func (c *sequencerServiceClient) AddStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AddStreamRequest, AddStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SequencerService_ServiceDesc.Streams[0], SequencerService_AddStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AddStreamRequest, AddStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SequencerService_AddStreamClient = grpc.BidiStreamingClient[AddStreamRequest, AddStreamResponse]
 
 func (c *sequencerServiceClient) Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (*FindResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -99,6 +115,8 @@ func (c *sequencerServiceClient) Head(ctx context.Context, in *HeadRequest, opts
 type SequencerServiceServer interface {
 	// Add takes a signed statement in.
 	Add(context.Context, *AddRequest) (*AddResponse, error)
+	// AddStream takes signed statements in, and answers each as soon as it can.
+	AddStream(grpc.BidiStreamingServer[AddStreamRequest, AddStreamResponse]) error
 	// Find gives an up-to-date receipt of a statement that is in the log.
 	Find(context.Context, *FindRequest) (*FindResponse, error)
 	// Chain gives the head of a writer's chain.
@@ -117,6 +135,9 @@ type UnimplementedSequencerServiceServer struct{}
 
 func (UnimplementedSequencerServiceServer) Add(context.Context, *AddRequest) (*AddResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Add not implemented")
+}
+func (UnimplementedSequencerServiceServer) AddStream(grpc.BidiStreamingServer[AddStreamRequest, AddStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method AddStream not implemented")
 }
 func (UnimplementedSequencerServiceServer) Find(context.Context, *FindRequest) (*FindResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Find not implemented")
@@ -165,6 +186,13 @@ func _SequencerService_Add_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _SequencerService_AddStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SequencerServiceServer).AddStream(&grpc.GenericServerStream[AddStreamRequest, AddStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SequencerService_AddStreamServer = grpc.BidiStreamingServer[AddStreamRequest, AddStreamResponse]
 
 func _SequencerService_Find_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FindRequest)
@@ -244,6 +272,13 @@ var SequencerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SequencerService_Head_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "AddStream",
+			Handler:       _SequencerService_AddStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "trialog/v1/sequencer.proto",
 }

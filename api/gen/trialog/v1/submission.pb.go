@@ -8,6 +8,7 @@ package trialogv1
 
 import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	structpb "google.golang.org/protobuf/types/known/structpb"
@@ -183,8 +184,11 @@ type GetLogResponse struct {
 	PolicySidecar string `protobuf:"bytes,5,opt,name=policy_sidecar,json=policySidecar,proto3" json:"policy_sidecar,omitempty"`
 	// Fingerprint of the two together, hexadecimal.
 	PolicyFingerprint string `protobuf:"bytes,6,opt,name=policy_fingerprint,json=policyFingerprint,proto3" json:"policy_fingerprint,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What the log knows of its own clock: "unverified" without time sources to
+	// compare it with, "verified" while most of them agree with it.
+	Clock         string `protobuf:"bytes,7,opt,name=clock,proto3" json:"clock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetLogResponse) Reset() {
@@ -255,6 +259,13 @@ func (x *GetLogResponse) GetPolicySidecar() string {
 func (x *GetLogResponse) GetPolicyFingerprint() string {
 	if x != nil {
 		return x.PolicyFingerprint
+	}
+	return ""
+}
+
+func (x *GetLogResponse) GetClock() string {
+	if x != nil {
+		return x.Clock
 	}
 	return ""
 }
@@ -753,6 +764,865 @@ func (x *SubmitResponse) GetDuplicate() bool {
 	return false
 }
 
+// SubmitBatchRequest carries signed statements.
+type SubmitBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The submissions, 1 to 128; wait of each counts.
+	Submissions   []*SubmitRequest `protobuf:"bytes,1,rep,name=submissions,proto3" json:"submissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitBatchRequest) Reset() {
+	*x = SubmitBatchRequest{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitBatchRequest) ProtoMessage() {}
+
+func (x *SubmitBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitBatchRequest.ProtoReflect.Descriptor instead.
+func (*SubmitBatchRequest) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SubmitBatchRequest) GetSubmissions() []*SubmitRequest {
+	if x != nil {
+		return x.Submissions
+	}
+	return nil
+}
+
+// SubmitBatchResponse answers each of them.
+type SubmitBatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each submission, in the order of the request.
+	Results       []*SubmitResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitBatchResponse) Reset() {
+	*x = SubmitBatchResponse{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitBatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitBatchResponse) ProtoMessage() {}
+
+func (x *SubmitBatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitBatchResponse.ProtoReflect.Descriptor instead.
+func (*SubmitBatchResponse) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SubmitBatchResponse) GetResults() []*SubmitResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// SubmitResult is the answer to one submission of several.
+type SubmitResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of it.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*SubmitResult_Submitted
+	//	*SubmitResult_Error
+	Result        isSubmitResult_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitResult) Reset() {
+	*x = SubmitResult{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitResult) ProtoMessage() {}
+
+func (x *SubmitResult) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
+func (*SubmitResult) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SubmitResult) GetResult() isSubmitResult_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *SubmitResult) GetSubmitted() *SubmitResponse {
+	if x != nil {
+		if x, ok := x.Result.(*SubmitResult_Submitted); ok {
+			return x.Submitted
+		}
+	}
+	return nil
+}
+
+func (x *SubmitResult) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Result.(*SubmitResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isSubmitResult_Result interface {
+	isSubmitResult_Result()
+}
+
+type SubmitResult_Submitted struct {
+	// The acknowledgement.
+	Submitted *SubmitResponse `protobuf:"bytes,1,opt,name=submitted,proto3,oneof"`
+}
+
+type SubmitResult_Error struct {
+	// The error, as Submit would have returned it.
+	Error *status.Status `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+func (*SubmitResult_Submitted) isSubmitResult_Result() {}
+
+func (*SubmitResult_Error) isSubmitResult_Result() {}
+
+// SubmitStreamRequest carries some submissions.
+type SubmitStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The submissions, 1 to 256.
+	Submissions   []*StreamSubmission `protobuf:"bytes,1,rep,name=submissions,proto3" json:"submissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitStreamRequest) Reset() {
+	*x = SubmitStreamRequest{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitStreamRequest) ProtoMessage() {}
+
+func (x *SubmitStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitStreamRequest.ProtoReflect.Descriptor instead.
+func (*SubmitStreamRequest) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SubmitStreamRequest) GetSubmissions() []*StreamSubmission {
+	if x != nil {
+		return x.Submissions
+	}
+	return nil
+}
+
+// StreamSubmission is a submission of a stream.
+type StreamSubmission struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client; the answer carries it. Unique among what is not
+	// answered yet.
+	Tag uint64 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	// The DSSE envelope, verbatim.
+	Envelope []byte `protobuf:"bytes,2,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	// The note that the statement names as beacon; needed once, unless the log
+	// holds it already.
+	Beacon string `protobuf:"bytes,3,opt,name=beacon,proto3" json:"beacon,omitempty"`
+	// Which acknowledgement to wait for.
+	Wait          Wait `protobuf:"varint,4,opt,name=wait,proto3,enum=trialog.v1.Wait" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamSubmission) Reset() {
+	*x = StreamSubmission{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamSubmission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamSubmission) ProtoMessage() {}
+
+func (x *StreamSubmission) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamSubmission.ProtoReflect.Descriptor instead.
+func (*StreamSubmission) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *StreamSubmission) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *StreamSubmission) GetEnvelope() []byte {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+func (x *StreamSubmission) GetBeacon() string {
+	if x != nil {
+		return x.Beacon
+	}
+	return ""
+}
+
+func (x *StreamSubmission) GetWait() Wait {
+	if x != nil {
+		return x.Wait
+	}
+	return Wait_WAIT_UNSPECIFIED
+}
+
+// SubmitStreamResponse carries answers, and the parts that they refer to.
+type SubmitStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Parts that this response or later ones of the stream refer to.
+	Parts []*ReceiptPart `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	// Answers to submissions.
+	Answers       []*StreamAnswer `protobuf:"bytes,2,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitStreamResponse) Reset() {
+	*x = SubmitStreamResponse{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitStreamResponse) ProtoMessage() {}
+
+func (x *SubmitStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitStreamResponse.ProtoReflect.Descriptor instead.
+func (*SubmitStreamResponse) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SubmitStreamResponse) GetParts() []*ReceiptPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *SubmitStreamResponse) GetAnswers() []*StreamAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// ReceiptPart is what several receipts have in common. A client may forget all
+// but the newest 1024 parts of a stream: the log refers to no others.
+type ReceiptPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the part in its stream, from 1, one more than the part before.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The part.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ReceiptPart_Checkpoint
+	//	*ReceiptPart_Beacon
+	//	*ReceiptPart_Enrolment
+	Part          isReceiptPart_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceiptPart) Reset() {
+	*x = ReceiptPart{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiptPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiptPart) ProtoMessage() {}
+
+func (x *ReceiptPart) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiptPart.ProtoReflect.Descriptor instead.
+func (*ReceiptPart) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReceiptPart) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ReceiptPart) GetPart() isReceiptPart_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ReceiptPart) GetCheckpoint() string {
+	if x != nil {
+		if x, ok := x.Part.(*ReceiptPart_Checkpoint); ok {
+			return x.Checkpoint
+		}
+	}
+	return ""
+}
+
+func (x *ReceiptPart) GetBeacon() string {
+	if x != nil {
+		if x, ok := x.Part.(*ReceiptPart_Beacon); ok {
+			return x.Beacon
+		}
+	}
+	return ""
+}
+
+func (x *ReceiptPart) GetEnrolment() *EnrolmentPart {
+	if x != nil {
+		if x, ok := x.Part.(*ReceiptPart_Enrolment); ok {
+			return x.Enrolment
+		}
+	}
+	return nil
+}
+
+type isReceiptPart_Part interface {
+	isReceiptPart_Part()
+}
+
+type ReceiptPart_Checkpoint struct {
+	// A checkpoint note with its cosignatures.
+	Checkpoint string `protobuf:"bytes,2,opt,name=checkpoint,proto3,oneof"`
+}
+
+type ReceiptPart_Beacon struct {
+	// The note that statements name as beacon.
+	Beacon string `protobuf:"bytes,3,opt,name=beacon,proto3,oneof"`
+}
+
+type ReceiptPart_Enrolment struct {
+	// The enrolment of a signer's key.
+	Enrolment *EnrolmentPart `protobuf:"bytes,4,opt,name=enrolment,proto3,oneof"`
+}
+
+func (*ReceiptPart_Checkpoint) isReceiptPart_Part() {}
+
+func (*ReceiptPart_Beacon) isReceiptPart_Part() {}
+
+func (*ReceiptPart_Enrolment) isReceiptPart_Part() {}
+
+// EnrolmentPart is the enrolment of a key with its proof.
+type EnrolmentPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The logged entry.
+	Entry []byte `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// Its place in the log.
+	Proof         *StreamProof `protobuf:"bytes,2,opt,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrolmentPart) Reset() {
+	*x = EnrolmentPart{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrolmentPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrolmentPart) ProtoMessage() {}
+
+func (x *EnrolmentPart) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrolmentPart.ProtoReflect.Descriptor instead.
+func (*EnrolmentPart) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *EnrolmentPart) GetEntry() []byte {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *EnrolmentPart) GetProof() *StreamProof {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// StreamProof is an inclusion proof under a checkpoint that was sent as a part.
+type StreamProof struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the part that holds the checkpoint.
+	Checkpoint uint64 `protobuf:"varint,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// Index of the entry.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// The RFC 6962 inclusion path, leaf to root: hashes of 32 bytes, one after
+	// the other.
+	Path          []byte `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamProof) Reset() {
+	*x = StreamProof{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamProof) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamProof) ProtoMessage() {}
+
+func (x *StreamProof) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamProof.ProtoReflect.Descriptor instead.
+func (*StreamProof) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StreamProof) GetCheckpoint() uint64 {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return 0
+}
+
+func (x *StreamProof) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *StreamProof) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+// StreamAnswer is the answer to one submission.
+type StreamAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tag of the submission.
+	Tag uint64 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	// What became of it.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*StreamAnswer_Final
+	//	*StreamAnswer_Pending
+	//	*StreamAnswer_Error
+	Result        isStreamAnswer_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamAnswer) Reset() {
+	*x = StreamAnswer{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamAnswer) ProtoMessage() {}
+
+func (x *StreamAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamAnswer.ProtoReflect.Descriptor instead.
+func (*StreamAnswer) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StreamAnswer) GetTag() uint64 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
+func (x *StreamAnswer) GetResult() isStreamAnswer_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *StreamAnswer) GetFinal() *StreamFinal {
+	if x != nil {
+		if x, ok := x.Result.(*StreamAnswer_Final); ok {
+			return x.Final
+		}
+	}
+	return nil
+}
+
+func (x *StreamAnswer) GetPending() *StreamPending {
+	if x != nil {
+		if x, ok := x.Result.(*StreamAnswer_Pending); ok {
+			return x.Pending
+		}
+	}
+	return nil
+}
+
+func (x *StreamAnswer) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Result.(*StreamAnswer_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isStreamAnswer_Result interface {
+	isStreamAnswer_Result()
+}
+
+type StreamAnswer_Final struct {
+	// Included in a checkpoint that a quorum has cosigned.
+	Final *StreamFinal `protobuf:"bytes,2,opt,name=final,proto3,oneof"`
+}
+
+type StreamAnswer_Pending struct {
+	// Durable, and promised.
+	Pending *StreamPending `protobuf:"bytes,3,opt,name=pending,proto3,oneof"`
+}
+
+type StreamAnswer_Error struct {
+	// The error, as Submit would have returned it.
+	Error *status.Status `protobuf:"bytes,4,opt,name=error,proto3,oneof"`
+}
+
+func (*StreamAnswer_Final) isStreamAnswer_Result() {}
+
+func (*StreamAnswer_Pending) isStreamAnswer_Result() {}
+
+func (*StreamAnswer_Error) isStreamAnswer_Result() {}
+
+// StreamFinal is a receipt in parts. The entry is the frame of package entry
+// around the envelope that was sent, with the receive time given here; for a
+// duplicate whose logged envelope differs, the entry is given whole.
+type StreamFinal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Inclusion of the entry.
+	Proof *StreamProof `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`
+	// Receive time by the log's clock, in ms since 1970-01-01 UTC.
+	ReceivedMs int64 `protobuf:"varint,2,opt,name=received_ms,json=receivedMs,proto3" json:"received_ms,omitempty"`
+	// The entry, if it is not the envelope that was sent; else empty.
+	Entry []byte `protobuf:"bytes,3,opt,name=entry,proto3" json:"entry,omitempty"`
+	// Number of the part that holds the beacon; 0 if the statement names none.
+	Beacon uint64 `protobuf:"varint,4,opt,name=beacon,proto3" json:"beacon,omitempty"`
+	// Numbers of the parts that hold the enrolments, in the receipt's order.
+	Enrolments []uint64 `protobuf:"varint,5,rep,packed,name=enrolments,proto3" json:"enrolments,omitempty"`
+	// True if the statement was in the log before this call.
+	Duplicate     bool `protobuf:"varint,6,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamFinal) Reset() {
+	*x = StreamFinal{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamFinal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamFinal) ProtoMessage() {}
+
+func (x *StreamFinal) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamFinal.ProtoReflect.Descriptor instead.
+func (*StreamFinal) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StreamFinal) GetProof() *StreamProof {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *StreamFinal) GetReceivedMs() int64 {
+	if x != nil {
+		return x.ReceivedMs
+	}
+	return 0
+}
+
+func (x *StreamFinal) GetEntry() []byte {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *StreamFinal) GetBeacon() uint64 {
+	if x != nil {
+		return x.Beacon
+	}
+	return 0
+}
+
+func (x *StreamFinal) GetEnrolments() []uint64 {
+	if x != nil {
+		return x.Enrolments
+	}
+	return nil
+}
+
+func (x *StreamFinal) GetDuplicate() bool {
+	if x != nil {
+		return x.Duplicate
+	}
+	return false
+}
+
+// StreamPending is a promise.
+type StreamPending struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index of the entry in its shard.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// The signed promise, a DSSE envelope.
+	Promise []byte `protobuf:"bytes,2,opt,name=promise,proto3" json:"promise,omitempty"`
+	// True if the statement was in the log before this call.
+	Duplicate     bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamPending) Reset() {
+	*x = StreamPending{}
+	mi := &file_trialog_v1_submission_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamPending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamPending) ProtoMessage() {}
+
+func (x *StreamPending) ProtoReflect() protoreflect.Message {
+	mi := &file_trialog_v1_submission_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamPending.ProtoReflect.Descriptor instead.
+func (*StreamPending) Descriptor() ([]byte, []int) {
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *StreamPending) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *StreamPending) GetPromise() []byte {
+	if x != nil {
+		return x.Promise
+	}
+	return nil
+}
+
+func (x *StreamPending) GetDuplicate() bool {
+	if x != nil {
+		return x.Duplicate
+	}
+	return false
+}
+
 // ReceiveRequest carries a statement from a principal without a key.
 type ReceiveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -769,7 +1639,7 @@ type ReceiveRequest struct {
 
 func (x *ReceiveRequest) Reset() {
 	*x = ReceiveRequest{}
-	mi := &file_trialog_v1_submission_proto_msgTypes[8]
+	mi := &file_trialog_v1_submission_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +1651,7 @@ func (x *ReceiveRequest) String() string {
 func (*ReceiveRequest) ProtoMessage() {}
 
 func (x *ReceiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_submission_proto_msgTypes[8]
+	mi := &file_trialog_v1_submission_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +1664,7 @@ func (x *ReceiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveRequest.ProtoReflect.Descriptor instead.
 func (*ReceiveRequest) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{8}
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReceiveRequest) GetDraft() *Draft {
@@ -829,7 +1699,7 @@ type ReceiveResponse struct {
 
 func (x *ReceiveResponse) Reset() {
 	*x = ReceiveResponse{}
-	mi := &file_trialog_v1_submission_proto_msgTypes[9]
+	mi := &file_trialog_v1_submission_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +1711,7 @@ func (x *ReceiveResponse) String() string {
 func (*ReceiveResponse) ProtoMessage() {}
 
 func (x *ReceiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_submission_proto_msgTypes[9]
+	mi := &file_trialog_v1_submission_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1724,7 @@ func (x *ReceiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveResponse.ProtoReflect.Descriptor instead.
 func (*ReceiveResponse) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{9}
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReceiveResponse) GetSubmitted() *SubmitResponse {
@@ -875,7 +1745,7 @@ type GetReceiptRequest struct {
 
 func (x *GetReceiptRequest) Reset() {
 	*x = GetReceiptRequest{}
-	mi := &file_trialog_v1_submission_proto_msgTypes[10]
+	mi := &file_trialog_v1_submission_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1757,7 @@ func (x *GetReceiptRequest) String() string {
 func (*GetReceiptRequest) ProtoMessage() {}
 
 func (x *GetReceiptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_submission_proto_msgTypes[10]
+	mi := &file_trialog_v1_submission_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1770,7 @@ func (x *GetReceiptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReceiptRequest.ProtoReflect.Descriptor instead.
 func (*GetReceiptRequest) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{10}
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetReceiptRequest) GetIdentity() string {
@@ -923,7 +1793,7 @@ type GetReceiptResponse struct {
 
 func (x *GetReceiptResponse) Reset() {
 	*x = GetReceiptResponse{}
-	mi := &file_trialog_v1_submission_proto_msgTypes[11]
+	mi := &file_trialog_v1_submission_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1805,7 @@ func (x *GetReceiptResponse) String() string {
 func (*GetReceiptResponse) ProtoMessage() {}
 
 func (x *GetReceiptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_submission_proto_msgTypes[11]
+	mi := &file_trialog_v1_submission_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1818,7 @@ func (x *GetReceiptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReceiptResponse.ProtoReflect.Descriptor instead.
 func (*GetReceiptResponse) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{11}
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetReceiptResponse) GetReceipt() []byte {
@@ -978,7 +1848,7 @@ type GetChainRequest struct {
 
 func (x *GetChainRequest) Reset() {
 	*x = GetChainRequest{}
-	mi := &file_trialog_v1_submission_proto_msgTypes[12]
+	mi := &file_trialog_v1_submission_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1860,7 @@ func (x *GetChainRequest) String() string {
 func (*GetChainRequest) ProtoMessage() {}
 
 func (x *GetChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_submission_proto_msgTypes[12]
+	mi := &file_trialog_v1_submission_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1873,7 @@ func (x *GetChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChainRequest.ProtoReflect.Descriptor instead.
 func (*GetChainRequest) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{12}
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetChainRequest) GetKey() string {
@@ -1039,7 +1909,7 @@ type GetChainResponse struct {
 
 func (x *GetChainResponse) Reset() {
 	*x = GetChainResponse{}
-	mi := &file_trialog_v1_submission_proto_msgTypes[13]
+	mi := &file_trialog_v1_submission_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1921,7 @@ func (x *GetChainResponse) String() string {
 func (*GetChainResponse) ProtoMessage() {}
 
 func (x *GetChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_submission_proto_msgTypes[13]
+	mi := &file_trialog_v1_submission_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1934,7 @@ func (x *GetChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChainResponse.ProtoReflect.Descriptor instead.
 func (*GetChainResponse) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{13}
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetChainResponse) GetNumber() uint64 {
@@ -1116,7 +1986,7 @@ type ChainHead struct {
 
 func (x *ChainHead) Reset() {
 	*x = ChainHead{}
-	mi := &file_trialog_v1_submission_proto_msgTypes[14]
+	mi := &file_trialog_v1_submission_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1998,7 @@ func (x *ChainHead) String() string {
 func (*ChainHead) ProtoMessage() {}
 
 func (x *ChainHead) ProtoReflect() protoreflect.Message {
-	mi := &file_trialog_v1_submission_proto_msgTypes[14]
+	mi := &file_trialog_v1_submission_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +2011,7 @@ func (x *ChainHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainHead.ProtoReflect.Descriptor instead.
 func (*ChainHead) Descriptor() ([]byte, []int) {
-	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{14}
+	return file_trialog_v1_submission_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChainHead) GetNumber() uint64 {
@@ -1163,8 +2033,8 @@ var File_trialog_v1_submission_proto protoreflect.FileDescriptor
 const file_trialog_v1_submission_proto_rawDesc = "" +
 	"\n" +
 	"\x1btrialog/v1/submission.proto\x12\n" +
-	"trialog.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rGetLogRequest\"\xc8\x01\n" +
+	"trialog.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x0f\n" +
+	"\rGetLogRequest\"\xde\x01\n" +
 	"\x0eGetLogResponse\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\tR\x06origin\x12\x1e\n" +
@@ -1173,7 +2043,8 @@ const file_trialog_v1_submission_proto_rawDesc = "" +
 	"checkpoint\x12\x16\n" +
 	"\x06policy\x18\x04 \x01(\tR\x06policy\x12%\n" +
 	"\x0epolicy_sidecar\x18\x05 \x01(\tR\rpolicySidecar\x12-\n" +
-	"\x12policy_fingerprint\x18\x06 \x01(\tR\x11policyFingerprint\"D\n" +
+	"\x12policy_fingerprint\x18\x06 \x01(\tR\x11policyFingerprint\x12\x14\n" +
+	"\x05clock\x18\a \x01(\tR\x05clock\"D\n" +
 	"\x06Signer\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\ameaning\x18\x02 \x01(\tR\ameaning\x12\x0e\n" +
@@ -1219,7 +2090,62 @@ const file_trialog_v1_submission_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x18\n" +
 	"\areceipt\x18\x04 \x01(\fR\areceipt\x12\x18\n" +
 	"\apending\x18\x05 \x01(\fR\apending\x12\x1c\n" +
-	"\tduplicate\x18\x06 \x01(\bR\tduplicate\"~\n" +
+	"\tduplicate\x18\x06 \x01(\bR\tduplicate\"Q\n" +
+	"\x12SubmitBatchRequest\x12;\n" +
+	"\vsubmissions\x18\x01 \x03(\v2\x19.trialog.v1.SubmitRequestR\vsubmissions\"I\n" +
+	"\x13SubmitBatchResponse\x122\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.trialog.v1.SubmitResultR\aresults\"\x80\x01\n" +
+	"\fSubmitResult\x12:\n" +
+	"\tsubmitted\x18\x01 \x01(\v2\x1a.trialog.v1.SubmitResponseH\x00R\tsubmitted\x12*\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
+	"\x06result\"U\n" +
+	"\x13SubmitStreamRequest\x12>\n" +
+	"\vsubmissions\x18\x01 \x03(\v2\x1c.trialog.v1.StreamSubmissionR\vsubmissions\"~\n" +
+	"\x10StreamSubmission\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12\x1a\n" +
+	"\benvelope\x18\x02 \x01(\fR\benvelope\x12\x16\n" +
+	"\x06beacon\x18\x03 \x01(\tR\x06beacon\x12$\n" +
+	"\x04wait\x18\x04 \x01(\x0e2\x10.trialog.v1.WaitR\x04wait\"y\n" +
+	"\x14SubmitStreamResponse\x12-\n" +
+	"\x05parts\x18\x01 \x03(\v2\x17.trialog.v1.ReceiptPartR\x05parts\x122\n" +
+	"\aanswers\x18\x02 \x03(\v2\x18.trialog.v1.StreamAnswerR\aanswers\"\xa4\x01\n" +
+	"\vReceiptPart\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12 \n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\tH\x00R\n" +
+	"checkpoint\x12\x18\n" +
+	"\x06beacon\x18\x03 \x01(\tH\x00R\x06beacon\x129\n" +
+	"\tenrolment\x18\x04 \x01(\v2\x19.trialog.v1.EnrolmentPartH\x00R\tenrolmentB\x06\n" +
+	"\x04part\"T\n" +
+	"\rEnrolmentPart\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\fR\x05entry\x12-\n" +
+	"\x05proof\x18\x02 \x01(\v2\x17.trialog.v1.StreamProofR\x05proof\"W\n" +
+	"\vStreamProof\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\x04R\n" +
+	"checkpoint\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\fR\x04path\"\xbe\x01\n" +
+	"\fStreamAnswer\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\x04R\x03tag\x12/\n" +
+	"\x05final\x18\x02 \x01(\v2\x17.trialog.v1.StreamFinalH\x00R\x05final\x125\n" +
+	"\apending\x18\x03 \x01(\v2\x19.trialog.v1.StreamPendingH\x00R\apending\x12*\n" +
+	"\x05error\x18\x04 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
+	"\x06result\"\xc9\x01\n" +
+	"\vStreamFinal\x12-\n" +
+	"\x05proof\x18\x01 \x01(\v2\x17.trialog.v1.StreamProofR\x05proof\x12\x1f\n" +
+	"\vreceived_ms\x18\x02 \x01(\x03R\n" +
+	"receivedMs\x12\x14\n" +
+	"\x05entry\x18\x03 \x01(\fR\x05entry\x12\x16\n" +
+	"\x06beacon\x18\x04 \x01(\x04R\x06beacon\x12\x1e\n" +
+	"\n" +
+	"enrolments\x18\x05 \x03(\x04R\n" +
+	"enrolments\x12\x1c\n" +
+	"\tduplicate\x18\x06 \x01(\bR\tduplicate\"]\n" +
+	"\rStreamPending\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
+	"\apromise\x18\x02 \x01(\fR\apromise\x12\x1c\n" +
+	"\tduplicate\x18\x03 \x01(\bR\tduplicate\"~\n" +
 	"\x0eReceiveRequest\x12'\n" +
 	"\x05draft\x18\x01 \x01(\v2\x11.trialog.v1.DraftR\x05draft\x12\x1d\n" +
 	"\n" +
@@ -1252,11 +2178,13 @@ const file_trialog_v1_submission_proto_rawDesc = "" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x0f\n" +
-	"\vSTATE_FINAL\x10\x022\xe8\x04\n" +
+	"\vSTATE_FINAL\x10\x022\xb0\x06\n" +
 	"\x11SubmissionService\x12P\n" +
 	"\x06GetLog\x12\x19.trialog.v1.GetLogRequest\x1a\x1a.trialog.v1.GetLogResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\a/v1/log\x12e\n" +
 	"\aPrepare\x12\x1a.trialog.v1.PrepareRequest\x1a\x1b.trialog.v1.PrepareResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/statements:prepare\x12Z\n" +
-	"\x06Submit\x12\x19.trialog.v1.SubmitRequest\x1a\x1a.trialog.v1.SubmitResponse\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/statements\x12e\n" +
+	"\x06Submit\x12\x19.trialog.v1.SubmitRequest\x1a\x1a.trialog.v1.SubmitResponse\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/statements\x12o\n" +
+	"\vSubmitBatch\x12\x1e.trialog.v1.SubmitBatchRequest\x1a\x1f.trialog.v1.SubmitBatchResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/statements:batch\x12U\n" +
+	"\fSubmitStream\x12\x1f.trialog.v1.SubmitStreamRequest\x1a .trialog.v1.SubmitStreamResponse(\x010\x01\x12e\n" +
 	"\aReceive\x12\x1a.trialog.v1.ReceiveRequest\x1a\x1b.trialog.v1.ReceiveResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/statements:receive\x12v\n" +
 	"\n" +
 	"GetReceipt\x12\x1d.trialog.v1.GetReceiptRequest\x1a\x1e.trialog.v1.GetReceiptResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/statements/{identity}/receipt\x12_\n" +
@@ -1275,7 +2203,7 @@ func file_trialog_v1_submission_proto_rawDescGZIP() []byte {
 }
 
 var file_trialog_v1_submission_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_trialog_v1_submission_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_trialog_v1_submission_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_trialog_v1_submission_proto_goTypes = []any{
 	(Wait)(0),                     // 0: trialog.v1.Wait
 	(State)(0),                    // 1: trialog.v1.State
@@ -1287,45 +2215,76 @@ var file_trialog_v1_submission_proto_goTypes = []any{
 	(*PrepareResponse)(nil),       // 7: trialog.v1.PrepareResponse
 	(*SubmitRequest)(nil),         // 8: trialog.v1.SubmitRequest
 	(*SubmitResponse)(nil),        // 9: trialog.v1.SubmitResponse
-	(*ReceiveRequest)(nil),        // 10: trialog.v1.ReceiveRequest
-	(*ReceiveResponse)(nil),       // 11: trialog.v1.ReceiveResponse
-	(*GetReceiptRequest)(nil),     // 12: trialog.v1.GetReceiptRequest
-	(*GetReceiptResponse)(nil),    // 13: trialog.v1.GetReceiptResponse
-	(*GetChainRequest)(nil),       // 14: trialog.v1.GetChainRequest
-	(*GetChainResponse)(nil),      // 15: trialog.v1.GetChainResponse
-	(*ChainHead)(nil),             // 16: trialog.v1.ChainHead
-	nil,                           // 17: trialog.v1.Draft.DatesEntry
-	(*structpb.Struct)(nil),       // 18: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*SubmitBatchRequest)(nil),    // 10: trialog.v1.SubmitBatchRequest
+	(*SubmitBatchResponse)(nil),   // 11: trialog.v1.SubmitBatchResponse
+	(*SubmitResult)(nil),          // 12: trialog.v1.SubmitResult
+	(*SubmitStreamRequest)(nil),   // 13: trialog.v1.SubmitStreamRequest
+	(*StreamSubmission)(nil),      // 14: trialog.v1.StreamSubmission
+	(*SubmitStreamResponse)(nil),  // 15: trialog.v1.SubmitStreamResponse
+	(*ReceiptPart)(nil),           // 16: trialog.v1.ReceiptPart
+	(*EnrolmentPart)(nil),         // 17: trialog.v1.EnrolmentPart
+	(*StreamProof)(nil),           // 18: trialog.v1.StreamProof
+	(*StreamAnswer)(nil),          // 19: trialog.v1.StreamAnswer
+	(*StreamFinal)(nil),           // 20: trialog.v1.StreamFinal
+	(*StreamPending)(nil),         // 21: trialog.v1.StreamPending
+	(*ReceiveRequest)(nil),        // 22: trialog.v1.ReceiveRequest
+	(*ReceiveResponse)(nil),       // 23: trialog.v1.ReceiveResponse
+	(*GetReceiptRequest)(nil),     // 24: trialog.v1.GetReceiptRequest
+	(*GetReceiptResponse)(nil),    // 25: trialog.v1.GetReceiptResponse
+	(*GetChainRequest)(nil),       // 26: trialog.v1.GetChainRequest
+	(*GetChainResponse)(nil),      // 27: trialog.v1.GetChainResponse
+	(*ChainHead)(nil),             // 28: trialog.v1.ChainHead
+	nil,                           // 29: trialog.v1.Draft.DatesEntry
+	(*structpb.Struct)(nil),       // 30: google.protobuf.Struct
+	(*status.Status)(nil),         // 31: google.rpc.Status
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
 }
 var file_trialog_v1_submission_proto_depIdxs = []int32{
-	17, // 0: trialog.v1.Draft.dates:type_name -> trialog.v1.Draft.DatesEntry
-	18, // 1: trialog.v1.Draft.attributes:type_name -> google.protobuf.Struct
+	29, // 0: trialog.v1.Draft.dates:type_name -> trialog.v1.Draft.DatesEntry
+	30, // 1: trialog.v1.Draft.attributes:type_name -> google.protobuf.Struct
 	5,  // 2: trialog.v1.PrepareRequest.draft:type_name -> trialog.v1.Draft
 	4,  // 3: trialog.v1.PrepareRequest.signers:type_name -> trialog.v1.Signer
 	0,  // 4: trialog.v1.SubmitRequest.wait:type_name -> trialog.v1.Wait
 	1,  // 5: trialog.v1.SubmitResponse.state:type_name -> trialog.v1.State
-	5,  // 6: trialog.v1.ReceiveRequest.draft:type_name -> trialog.v1.Draft
-	0,  // 7: trialog.v1.ReceiveRequest.wait:type_name -> trialog.v1.Wait
-	9,  // 8: trialog.v1.ReceiveResponse.submitted:type_name -> trialog.v1.SubmitResponse
-	19, // 9: trialog.v1.GetChainResponse.received:type_name -> google.protobuf.Timestamp
-	2,  // 10: trialog.v1.SubmissionService.GetLog:input_type -> trialog.v1.GetLogRequest
-	6,  // 11: trialog.v1.SubmissionService.Prepare:input_type -> trialog.v1.PrepareRequest
-	8,  // 12: trialog.v1.SubmissionService.Submit:input_type -> trialog.v1.SubmitRequest
-	10, // 13: trialog.v1.SubmissionService.Receive:input_type -> trialog.v1.ReceiveRequest
-	12, // 14: trialog.v1.SubmissionService.GetReceipt:input_type -> trialog.v1.GetReceiptRequest
-	14, // 15: trialog.v1.SubmissionService.GetChain:input_type -> trialog.v1.GetChainRequest
-	3,  // 16: trialog.v1.SubmissionService.GetLog:output_type -> trialog.v1.GetLogResponse
-	7,  // 17: trialog.v1.SubmissionService.Prepare:output_type -> trialog.v1.PrepareResponse
-	9,  // 18: trialog.v1.SubmissionService.Submit:output_type -> trialog.v1.SubmitResponse
-	11, // 19: trialog.v1.SubmissionService.Receive:output_type -> trialog.v1.ReceiveResponse
-	13, // 20: trialog.v1.SubmissionService.GetReceipt:output_type -> trialog.v1.GetReceiptResponse
-	15, // 21: trialog.v1.SubmissionService.GetChain:output_type -> trialog.v1.GetChainResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 6: trialog.v1.SubmitBatchRequest.submissions:type_name -> trialog.v1.SubmitRequest
+	12, // 7: trialog.v1.SubmitBatchResponse.results:type_name -> trialog.v1.SubmitResult
+	9,  // 8: trialog.v1.SubmitResult.submitted:type_name -> trialog.v1.SubmitResponse
+	31, // 9: trialog.v1.SubmitResult.error:type_name -> google.rpc.Status
+	14, // 10: trialog.v1.SubmitStreamRequest.submissions:type_name -> trialog.v1.StreamSubmission
+	0,  // 11: trialog.v1.StreamSubmission.wait:type_name -> trialog.v1.Wait
+	16, // 12: trialog.v1.SubmitStreamResponse.parts:type_name -> trialog.v1.ReceiptPart
+	19, // 13: trialog.v1.SubmitStreamResponse.answers:type_name -> trialog.v1.StreamAnswer
+	17, // 14: trialog.v1.ReceiptPart.enrolment:type_name -> trialog.v1.EnrolmentPart
+	18, // 15: trialog.v1.EnrolmentPart.proof:type_name -> trialog.v1.StreamProof
+	20, // 16: trialog.v1.StreamAnswer.final:type_name -> trialog.v1.StreamFinal
+	21, // 17: trialog.v1.StreamAnswer.pending:type_name -> trialog.v1.StreamPending
+	31, // 18: trialog.v1.StreamAnswer.error:type_name -> google.rpc.Status
+	18, // 19: trialog.v1.StreamFinal.proof:type_name -> trialog.v1.StreamProof
+	5,  // 20: trialog.v1.ReceiveRequest.draft:type_name -> trialog.v1.Draft
+	0,  // 21: trialog.v1.ReceiveRequest.wait:type_name -> trialog.v1.Wait
+	9,  // 22: trialog.v1.ReceiveResponse.submitted:type_name -> trialog.v1.SubmitResponse
+	32, // 23: trialog.v1.GetChainResponse.received:type_name -> google.protobuf.Timestamp
+	2,  // 24: trialog.v1.SubmissionService.GetLog:input_type -> trialog.v1.GetLogRequest
+	6,  // 25: trialog.v1.SubmissionService.Prepare:input_type -> trialog.v1.PrepareRequest
+	8,  // 26: trialog.v1.SubmissionService.Submit:input_type -> trialog.v1.SubmitRequest
+	10, // 27: trialog.v1.SubmissionService.SubmitBatch:input_type -> trialog.v1.SubmitBatchRequest
+	13, // 28: trialog.v1.SubmissionService.SubmitStream:input_type -> trialog.v1.SubmitStreamRequest
+	22, // 29: trialog.v1.SubmissionService.Receive:input_type -> trialog.v1.ReceiveRequest
+	24, // 30: trialog.v1.SubmissionService.GetReceipt:input_type -> trialog.v1.GetReceiptRequest
+	26, // 31: trialog.v1.SubmissionService.GetChain:input_type -> trialog.v1.GetChainRequest
+	3,  // 32: trialog.v1.SubmissionService.GetLog:output_type -> trialog.v1.GetLogResponse
+	7,  // 33: trialog.v1.SubmissionService.Prepare:output_type -> trialog.v1.PrepareResponse
+	9,  // 34: trialog.v1.SubmissionService.Submit:output_type -> trialog.v1.SubmitResponse
+	11, // 35: trialog.v1.SubmissionService.SubmitBatch:output_type -> trialog.v1.SubmitBatchResponse
+	15, // 36: trialog.v1.SubmissionService.SubmitStream:output_type -> trialog.v1.SubmitStreamResponse
+	23, // 37: trialog.v1.SubmissionService.Receive:output_type -> trialog.v1.ReceiveResponse
+	25, // 38: trialog.v1.SubmissionService.GetReceipt:output_type -> trialog.v1.GetReceiptResponse
+	27, // 39: trialog.v1.SubmissionService.GetChain:output_type -> trialog.v1.GetChainResponse
+	32, // [32:40] is the sub-list for method output_type
+	24, // [24:32] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_trialog_v1_submission_proto_init() }
@@ -1333,13 +2292,27 @@ func file_trialog_v1_submission_proto_init() {
 	if File_trialog_v1_submission_proto != nil {
 		return
 	}
+	file_trialog_v1_submission_proto_msgTypes[10].OneofWrappers = []any{
+		(*SubmitResult_Submitted)(nil),
+		(*SubmitResult_Error)(nil),
+	}
+	file_trialog_v1_submission_proto_msgTypes[14].OneofWrappers = []any{
+		(*ReceiptPart_Checkpoint)(nil),
+		(*ReceiptPart_Beacon)(nil),
+		(*ReceiptPart_Enrolment)(nil),
+	}
+	file_trialog_v1_submission_proto_msgTypes[17].OneofWrappers = []any{
+		(*StreamAnswer_Final)(nil),
+		(*StreamAnswer_Pending)(nil),
+		(*StreamAnswer_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_trialog_v1_submission_proto_rawDesc), len(file_trialog_v1_submission_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,12 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SubmissionService_GetLog_FullMethodName     = "/trialog.v1.SubmissionService/GetLog"
-	SubmissionService_Prepare_FullMethodName    = "/trialog.v1.SubmissionService/Prepare"
-	SubmissionService_Submit_FullMethodName     = "/trialog.v1.SubmissionService/Submit"
-	SubmissionService_Receive_FullMethodName    = "/trialog.v1.SubmissionService/Receive"
-	SubmissionService_GetReceipt_FullMethodName = "/trialog.v1.SubmissionService/GetReceipt"
-	SubmissionService_GetChain_FullMethodName   = "/trialog.v1.SubmissionService/GetChain"
+	SubmissionService_GetLog_FullMethodName       = "/trialog.v1.SubmissionService/GetLog"
+	SubmissionService_Prepare_FullMethodName      = "/trialog.v1.SubmissionService/Prepare"
+	SubmissionService_Submit_FullMethodName       = "/trialog.v1.SubmissionService/Submit"
+	SubmissionService_SubmitBatch_FullMethodName  = "/trialog.v1.SubmissionService/SubmitBatch"
+	SubmissionService_SubmitStream_FullMethodName = "/trialog.v1.SubmissionService/SubmitStream"
+	SubmissionService_Receive_FullMethodName      = "/trialog.v1.SubmissionService/Receive"
+	SubmissionService_GetReceipt_FullMethodName   = "/trialog.v1.SubmissionService/GetReceipt"
+	SubmissionService_GetChain_FullMethodName     = "/trialog.v1.SubmissionService/GetChain"
 )
 
 // SubmissionServiceClient is the client API for SubmissionService service.
@@ -44,6 +46,17 @@ type SubmissionServiceClient interface {
 	// error: it gives the same entry and an up-to-date receipt. An outcome that
 	// the client does not know is resolved by calling again with the same bytes.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
+	// SubmitBatch takes several signed statements in, each for itself: one that
+	// is refused does not touch the others. Statements of one chain are taken in
+	// the order of the request. (A statement of kind "batch" is something else:
+	// one entry over many records.)
+	SubmitBatch(ctx context.Context, in *SubmitBatchRequest, opts ...grpc.CallOption) (*SubmitBatchResponse, error)
+	// SubmitStream takes signed statements in for as long as the client likes,
+	// and answers each as soon as it can, in any order. What many receipts have in
+	// common is sent once. Statements of one chain are taken in the order in which
+	// they were sent. A stream that broke is resolved by sending what was not
+	// answered again.
+	SubmitStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse], error)
 	// Receive takes a statement from a principal who has a token but no key. The
 	// gateway signs that it received it: grade "received", never "signed". A
 	// repeated call with the same request id gives the same entry.
@@ -92,6 +105,29 @@ func (c *submissionServiceClient) Submit(ctx context.Context, in *SubmitRequest,
 	return out, nil
 }
 
+func (c *submissionServiceClient) SubmitBatch(ctx context.Context, in *SubmitBatchRequest, opts ...grpc.CallOption) (*SubmitBatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubmitBatchResponse)
+	err := c.cc.Invoke(ctx, SubmissionService_SubmitBatch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *submissionServiceClient) SubmitStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SubmissionService_ServiceDesc.Streams[0], SubmissionService_SubmitStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SubmitStreamRequest, SubmitStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SubmissionService_SubmitStreamClient = grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse]
+
 func (c *submissionServiceClient) Receive(ctx context.Context, in *ReceiveRequest, opts ...grpc.CallOption) (*ReceiveResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReceiveResponse)
@@ -139,6 +175,17 @@ type SubmissionServiceServer interface {
 	// error: it gives the same entry and an up-to-date receipt. An outcome that
 	// the client does not know is resolved by calling again with the same bytes.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
+	// SubmitBatch takes several signed statements in, each for itself: one that
+	// is refused does not touch the others. Statements of one chain are taken in
+	// the order of the request. (A statement of kind "batch" is something else:
+	// one entry over many records.)
+	SubmitBatch(context.Context, *SubmitBatchRequest) (*SubmitBatchResponse, error)
+	// SubmitStream takes signed statements in for as long as the client likes,
+	// and answers each as soon as it can, in any order. What many receipts have in
+	// common is sent once. Statements of one chain are taken in the order in which
+	// they were sent. A stream that broke is resolved by sending what was not
+	// answered again.
+	SubmitStream(grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]) error
 	// Receive takes a statement from a principal who has a token but no key. The
 	// gateway signs that it received it: grade "received", never "signed". A
 	// repeated call with the same request id gives the same entry.
@@ -165,6 +212,12 @@ func (UnimplementedSubmissionServiceServer) Prepare(context.Context, *PrepareReq
 }
 func (UnimplementedSubmissionServiceServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
+}
+func (UnimplementedSubmissionServiceServer) SubmitBatch(context.Context, *SubmitBatchRequest) (*SubmitBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SubmitBatch not implemented")
+}
+func (UnimplementedSubmissionServiceServer) SubmitStream(grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method SubmitStream not implemented")
 }
 func (UnimplementedSubmissionServiceServer) Receive(context.Context, *ReceiveRequest) (*ReceiveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Receive not implemented")
@@ -250,6 +303,31 @@ func _SubmissionService_Submit_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SubmissionService_SubmitBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubmitBatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubmissionServiceServer).SubmitBatch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubmissionService_SubmitBatch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubmissionServiceServer).SubmitBatch(ctx, req.(*SubmitBatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SubmissionService_SubmitStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SubmissionServiceServer).SubmitStream(&grpc.GenericServerStream[SubmitStreamRequest, SubmitStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SubmissionService_SubmitStreamServer = grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]
+
 func _SubmissionService_Receive_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReceiveRequest)
 	if err := dec(in); err != nil {
@@ -324,6 +402,10 @@ var SubmissionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SubmissionService_Submit_Handler,
 		},
 		{
+			MethodName: "SubmitBatch",
+			Handler:    _SubmissionService_SubmitBatch_Handler,
+		},
+		{
 			MethodName: "Receive",
 			Handler:    _SubmissionService_Receive_Handler,
 		},
@@ -336,6 +418,13 @@ var SubmissionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SubmissionService_GetChain_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SubmitStream",
+			Handler:       _SubmissionService_SubmitStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "trialog/v1/submission.proto",
 }
