@@ -9,8 +9,8 @@ import (
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/fault"
+	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tlog"
-	"github.com/trialog/trialog/services/sequencer/register"
 	"github.com/trialog/trialog/services/sequencer/witnessing"
 )
 

@@ -14,10 +14,10 @@ import (
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
+	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tile"
 	"github.com/trialog/trialog/services/internal/tlog"
 	"github.com/trialog/trialog/services/sequencer/ledger"
-	"github.com/trialog/trialog/services/sequencer/register"
 	"github.com/trialog/trialog/services/sequencer/witnessing"
 )
 

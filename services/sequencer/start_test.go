@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/sequencer/ledger"
-	"github.com/trialog/trialog/services/sequencer/register"
 )
 
 // grown is a shard that has been stopped, with copies of its folder at three

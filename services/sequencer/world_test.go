@@ -21,11 +21,11 @@ import (
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
+	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tlog"
 	"github.com/trialog/trialog/services/internal/tlog/pebblestore"
 	"github.com/trialog/trialog/services/internal/tlog/trillian"
 	"github.com/trialog/trialog/services/sequencer/ledger"
-	"github.com/trialog/trialog/services/sequencer/register"
 	"github.com/trialog/trialog/services/sequencer/witnessing"
 )
 

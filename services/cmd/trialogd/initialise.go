@@ -21,9 +21,9 @@ import (
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/config"
+	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tlog/pebblestore"
 	"github.com/trialog/trialog/services/internal/tlog/trillian"
-	"github.com/trialog/trialog/services/sequencer/register"
 )
 
 // Names of the files in the folder keys.
