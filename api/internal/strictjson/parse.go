@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -13,13 +14,9 @@ func Parse(data []byte) (Value, error) {
 	if !utf8.Valid(data) {
 		return Value{}, &Error{Reason: "the text is not valid UTF-8"}
 	}
-	// Room on the stack for what most texts need.
-	var (
-		steps   [MaxDepth]step
-		members [16]Member
-		items   [4]Value
-	)
-	p := parser{text: string(data), steps: steps[:0], members: members[:0], items: items[:0]}
+	room, _ := rooms.Get().(*room)
+	p := parser{text: string(data), room: *room}
+	defer room.back(&p)
 	p.space()
 	v, err := p.value()
 	if err != nil {
@@ -45,19 +42,44 @@ func ParseObject(data []byte) (*Object, error) {
 	return o, nil
 }
 
-// parser stands at byte at of text. A path is only put together for an error:
-// were it carried along as a string, a long name around many small values would
-// cost the square of the text's length.
-type parser struct {
-	text string
-	at   int
+// room is what a parser needs while it works, and hands on to the next one.
+type room struct {
 	// steps lead from the top to the value being read.
 	steps []step
 	// members and items hold those of every open object and array, outermost
 	// first, so that a finished one takes one allocation of the right size.
 	members []Member
 	items   []Value
-	values  int
+}
+
+var rooms = sync.Pool{New: func() any { //nolint:gochecknoglobals // a cache without content
+	return &room{steps: make([]step, 0, MaxDepth), members: make([]Member, 0, 64), items: make([]Value, 0, 16)}
+}}
+
+// maxRoom is the greatest number of members or items for which room is kept.
+const maxRoom = 256
+
+// back gives the room back, with nothing of the text in it.
+func (r *room) back(p *parser) {
+	if cap(p.members) > maxRoom || cap(p.items) > maxRoom {
+		return
+	}
+	clear(p.steps[:cap(p.steps)])
+	clear(p.members[:cap(p.members)])
+	clear(p.items[:cap(p.items)])
+	*r = room{steps: p.steps[:0], members: p.members[:0], items: p.items[:0]}
+	rooms.Put(r)
+}
+
+// parser stands at byte at of text. A path is only put together for an error:
+// were it carried along as a string, a long name around many small values would
+// cost the square of the text's length.
+type parser struct {
+	room
+
+	text   string
+	at     int
+	values int
 }
 
 // step is the name of a member, or the index of an item if isItem is set.

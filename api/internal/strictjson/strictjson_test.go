@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/trialog/trialog/api/internal/strictjson"
@@ -294,5 +295,35 @@ func TestNames(t *testing.T) {
 	}
 	if got := strictjson.Kind(99).String(); got != "no JSON value" {
 		t.Errorf("String of a kind that is none: %q", got)
+	}
+}
+
+// TestRoomIsReused: what one text leaves behind, a text that breaks off in the
+// middle included, is not seen by the next one, also not at the same time.
+func TestRoomIsReused(t *testing.T) {
+	const good = `{"a":[1,{"b":["x","y"]}],"c":{"d":null}}`
+	want, err := strictjson.Parse([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				if _, err := strictjson.Parse([]byte(`{"z":[9,{"y":["deep",[[[7,`)); err == nil {
+					t.Error("a text that ends too early was read")
+				}
+				got, err := strictjson.Parse([]byte(good))
+				if err != nil || !reflect.DeepEqual(got, want) {
+					t.Errorf("read %+v, %v; expected %+v", got, err, want)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	// What was read stays as it was while others are read.
+	if again, err := strictjson.Parse([]byte(good)); err != nil || !reflect.DeepEqual(again, want) {
+		t.Errorf("now %+v, %v", again, err)
 	}
 }
