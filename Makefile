@@ -28,8 +28,9 @@ run: build ## a log on this machine and a sample trial in it, state in $(DATA)
 	examples/demo.sh $(DATA)
 
 .PHONY: build
-build: ## build bin/trialog and bin/trialogd, static
+build: ## build bin/trialog, bin/trialogd and bin/hammer, static
 	$(GOBUILD) -o bin/trialog ./tools/trialog
+	$(GOBUILD) -o bin/hammer ./tools/hammer
 	$(GOBUILD) -o bin/trialogd ./services/cmd/trialogd
 
 ##@ Check
@@ -42,7 +43,7 @@ test-needs:
 	@tools/testneeds.sh
 
 .PHONY: test-go
-test-go: test-race test-plain test-e2e ## all Go tests, without the linters
+test-go: test-race test-plain test-e2e test-bench ## all Go tests, without the linters
 
 # The three groups are disjoint; together they are every package of the module.
 .PHONY: test-race
@@ -58,6 +59,11 @@ test-plain:
 test-e2e:
 	$(if $(wildcard e2e),$(GOTEST) -count=1 -timeout 30m ./e2e/...,@echo 'no e2e here')
 
+# That the benchmark works and gives every row; its figures mean nothing.
+.PHONY: test-bench
+test-bench:
+	$(if $(CI),$(GO) run ./tools/bench -short -out $(or $(TMPDIR),/tmp)/trialog-bench,@echo 'the short benchmark runs in CI only: make bench')
+
 .PHONY: lint
 lint: $(LINT) $(BUF) ## go vet, golangci-lint, lint and breaking changes of the protos
 	$(GO) vet ./...
@@ -72,6 +78,16 @@ fmt: $(LINT) ## format all Go files
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	tools/fuzz.sh $(FUZZTIME)
+
+##@ Measure
+
+.PHONY: bench
+bench: ## our paths against peers and limits, into out/bench.json (10 minutes, quiet machine)
+	$(GO) run ./tools/bench
+
+.PHONY: bench-growth
+bench-growth: ## cost as the log grows to 10^7 entries, into out/growth.json
+	$(GO) run ./tools/bench -growth 1e5,1e6,1e7 -only memory
 
 ##@ Generate
 

@@ -12,7 +12,11 @@ curl|curl|e2e: the main job with curl, jq and openssl alone
 git|git|breaking changes of the protos
 jq|jq|e2e: the main job with curl, jq and openssl alone
 openssl|openssl|e2e: the main job with curl, jq and openssl alone
+postgres|postgresql|the back end on PostgreSQL
 '
+
+# Debian keeps the servers of PostgreSQL off the path.
+PATH=$PATH$(printf ':%s' /usr/lib/postgresql/*/bin)
 
 missing() {
 	printf '%s' "$needs" | while IFS='|' read -r command package suite; do
@@ -27,6 +31,12 @@ if [ -n "$lacking" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1
 	packages=$(printf '%s\n' "$lacking" | cut -d '|' -f 2 | sort -u | tr '\n' ' ')
 	echo "testneeds: installing $packages"
 	export DEBIAN_FRONTEND=noninteractive
+	# The tests make their own clusters; the package need not make one.
+	case $packages in *postgresql*)
+		mkdir -p /etc/postgresql-common
+		[ -e /etc/postgresql-common/createcluster.conf ] ||
+			echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf ;;
+	esac
 	# A failure is not the last word: what is still missing is named below.
 	# shellcheck disable=SC2086 # a list of words
 	{ apt-get -q update && apt-get -q install -y --no-install-recommends $packages; } >&2 ||
