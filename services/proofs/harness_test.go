@@ -26,6 +26,8 @@ const origin = "log.example/shard"
 
 // testLog is a log with keys and one witness, and its store.
 type testLog struct {
+	origin  string
+	mark    string // what the entries end with
 	store   *blob.Memory
 	writer  *tile.Writer
 	keys    []*checkpoint.SigningKey // of the log
@@ -46,7 +48,13 @@ func seeded(t testing.TB, name string, alg checkpoint.Algorithm) *checkpoint.Sig
 
 func newLog(t testing.TB) *testLog {
 	t.Helper()
+	return newShard(t, origin)
+}
+
+func newShard(t testing.TB, origin string) *testLog {
+	t.Helper()
 	l := &testLog{
+		origin:  origin,
 		store:   blob.NewMemory(),
 		keys:    []*checkpoint.SigningKey{seeded(t, origin, checkpoint.AlgEd25519), seeded(t, origin, checkpoint.AlgMLDSA44)},
 		witness: seeded(t, "witness.example", checkpoint.AlgEd25519Cosignature),
@@ -71,7 +79,7 @@ func (l *testLog) policyOf(t testing.TB, further ...*checkpoint.VerifierKey) *ve
 	}
 	fmt.Fprintf(&text, "witness w %s\nquorum w\n", l.witness.Verifier())
 	sidecar, err := json.Marshal(map[string]any{
-		"format": verify.TrustFormat, "log": "log.example", "logOperator": "operator", "acceptReceived": false,
+		"format": verify.TrustFormat, "log": l.origin[:strings.LastIndexByte(l.origin, '/')], "logOperator": "operator", "acceptReceived": false,
 		"requiredLogKeys": required, "operators": map[string]string{"w": "operator"},
 	})
 	if err != nil {
@@ -94,7 +102,7 @@ func (l *testLog) grow(t testing.TB, size uint64) *testLog {
 	t.Helper()
 	var entries [][]byte
 	for i := l.writer.Size(); i < size; i++ {
-		entries = append(entries, entryAt(i))
+		entries = append(entries, append(entryAt(i), l.mark...))
 	}
 	if _, err := l.writer.Append(t.Context(), entries); err != nil {
 		t.Fatal(err)
@@ -103,7 +111,7 @@ func (l *testLog) grow(t testing.TB, size uint64) *testLog {
 }
 
 func (l *testLog) head() checkpoint.Checkpoint {
-	return checkpoint.Checkpoint{Origin: origin, Size: l.writer.Size(), Root: l.writer.Root()}
+	return checkpoint.Checkpoint{Origin: l.origin, Size: l.writer.Size(), Root: l.writer.Root()}
 }
 
 // sign returns a note of the head with all signatures.
@@ -178,7 +186,7 @@ func (l *testLog) serve(t testing.TB, change ...func(*proofs.Config)) *service {
 	t.Helper()
 	lines := new(logLines)
 	cfg := proofs.Config{
-		Store: l.store, Policy: l.policy, Origin: origin, Now: time.Now,
+		Store: l.store, Policy: l.policy, Origin: l.origin, Now: time.Now,
 		Logger: slog.New(slog.NewTextHandler(lines, nil)),
 	}
 	for _, c := range change {

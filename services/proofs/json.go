@@ -12,9 +12,9 @@ import (
 	"github.com/trialog/trialog/services/internal/tile"
 )
 
-// inclusion is the answer of /v1/proofs/inclusion. Hashes are in base64, those
-// of the proof from the leaf's sibling up (RFC 6962, 2.1.1).
-type inclusion struct {
+// jsonInclusion is the answer of /v1/proofs/inclusion. Hashes are in base64,
+// those of the proof from the leaf's sibling up (RFC 6962, 2.1.1).
+type jsonInclusion struct {
 	Index    uint64   `json:"index"`
 	Size     uint64   `json:"size"`
 	LeafHash []byte   `json:"leafHash"`
@@ -25,8 +25,8 @@ type inclusion struct {
 	Checkpoint string `json:"checkpoint,omitempty"`
 }
 
-// consistency is the answer of /v1/proofs/consistency (RFC 6962, 2.1.2).
-type consistency struct {
+// jsonConsistency is the answer of /v1/proofs/consistency (RFC 6962, 2.1.2).
+type jsonConsistency struct {
 	First      uint64   `json:"first"`
 	Second     uint64   `json:"second"`
 	FirstRoot  []byte   `json:"firstRoot"`
@@ -35,129 +35,70 @@ type consistency struct {
 	Checkpoint string   `json:"checkpoint,omitempty"` // if Second is its size
 }
 
-// entry is the answer of /v1/entries/.
-type entry struct {
+// jsonEntry is the answer of /v1/entries/.
+type jsonEntry struct {
 	Index    uint64 `json:"index"`
 	Size     uint64 `json:"size"` // of the tree that it was verified in
 	LeafHash []byte `json:"leafHash"`
 	Entry    []byte `json:"entry"`
 }
 
-func (p *Proofs) serveInclusion(ctx context.Context, query string) answer {
+func (s *shard) serveInclusion(ctx context.Context, query string) (*answer, *fault) {
 	params, bad := parseQuery(query, "index", "size")
 	if bad != nil {
-		return *bad
+		return nil, bad
 	}
 	index, hasIndex := params["index"]
 	size, hasSize := params["size"]
 	if !hasIndex {
-		return refuse(http.StatusBadRequest, "missing", "index", "expected the index of an entry")
+		return nil, refuse(http.StatusBadRequest, "missing", "index", "expected the index of an entry")
 	}
-	need := size
-	if !hasSize {
-		need = index // and one more, but the check below says so
+	p, bad := s.inclusion(ctx, index, size, hasSize)
+	if bad != nil {
+		return nil, bad
 	}
-	at, err := p.covering(ctx, func(t *tile.Tree) bool { return t.Size() >= need && index < t.Size() })
-	if err != nil {
-		return unavailable(err)
-	}
-	if !hasSize {
-		size = at.tree.Size()
-	}
-	if size > at.tree.Size() {
-		return beyond("size", at)
-	}
-	if index >= size {
-		if !hasSize {
-			return refuse(http.StatusNotFound, "not-published", "index", "expected less than the published size %d", size)
-		}
-		return refuse(http.StatusBadRequest, "range", "index", "expected less than size")
-	}
-	hashes, err := at.tree.Inclusion(ctx, index, size)
-	leaf, leafErr := at.tree.LeafHash(ctx, index)
-	root, rootErr := at.tree.RootAt(ctx, size)
-	if err := errors.Join(err, leafErr, rootErr); err != nil {
-		return p.fail(ctx, err)
-	}
-	return okJSON(inclusion{
-		Index: index, Size: size, LeafHash: leaf[:], Root: root[:], Hashes: plain(hashes), Checkpoint: at.noteAt(size),
-	})
+	return okJSON(jsonInclusion{
+		Index: p.index, Size: p.size, LeafHash: p.leaf[:], Root: p.root[:], Hashes: plain(p.path), Checkpoint: p.at.noteAt(p.size),
+	}), nil
 }
 
-func (p *Proofs) serveConsistency(ctx context.Context, query string) answer {
+func (s *shard) serveConsistency(ctx context.Context, query string) (*answer, *fault) {
 	params, bad := parseQuery(query, "first", "second")
 	if bad != nil {
-		return *bad
+		return nil, bad
 	}
 	first, hasFirst := params["first"]
 	second, hasSecond := params["second"]
 	if !hasFirst {
-		return refuse(http.StatusBadRequest, "missing", "first", "expected the size of the earlier tree")
+		return nil, refuse(http.StatusBadRequest, "missing", "first", "expected the size of the earlier tree")
 	}
-	at, err := p.covering(ctx, func(t *tile.Tree) bool { return t.Size() >= max(first, second) })
-	if err != nil {
-		return unavailable(err)
+	p, bad := s.consistency(ctx, first, second, hasSecond)
+	if bad != nil {
+		return nil, bad
 	}
-	if !hasSecond {
-		second = at.tree.Size()
-	}
-	if second > at.tree.Size() {
-		return beyond("second", at)
-	}
-	if first > second {
-		if !hasSecond {
-			return beyond("first", at)
-		}
-		return refuse(http.StatusBadRequest, "range", "first", "expected at most second")
-	}
-	hashes, err := at.tree.Consistency(ctx, first, second)
-	firstRoot, firstErr := at.tree.RootAt(ctx, first)
-	secondRoot, secondErr := at.tree.RootAt(ctx, second)
-	if err := errors.Join(err, firstErr, secondErr); err != nil {
-		return p.fail(ctx, err)
-	}
-	return okJSON(consistency{
-		First: first, Second: second, FirstRoot: firstRoot[:], SecondRoot: secondRoot[:],
-		Hashes: plain(hashes), Checkpoint: at.noteAt(second),
-	})
+	return okJSON(jsonConsistency{
+		First: p.first, Second: p.second, FirstRoot: p.firstRoot[:], SecondRoot: p.secondRoot[:],
+		Hashes: plain(p.path), Checkpoint: p.at.noteAt(p.second),
+	}), nil
 }
 
-func (p *Proofs) serveEntry(ctx context.Context, s string) answer {
-	index, err := parseNumber(s)
+func (p *Proofs) serveEntry(ctx context.Context, s *shard, number string) (*answer, *fault) {
+	index, err := parseNumber(number)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "number", "index", "%v", err)
+		return nil, refuse(http.StatusBadRequest, "number", "index", "%v", err)
 	}
-	at, err := p.covering(ctx, func(t *tile.Tree) bool { return index < t.Size() })
-	if err != nil {
-		return unavailable(err)
+	list, at, bad := p.entries(ctx, s, index, 1)
+	if bad != nil {
+		return nil, bad
 	}
-	if index >= at.tree.Size() {
-		return refuse(http.StatusNotFound, "not-published", "index", "expected less than the published size %d", at.tree.Size())
-	}
-	data, err := at.tree.Entry(ctx, index)
-	if err != nil {
-		return p.fail(ctx, err)
-	}
-	leaf := tile.LeafHash(data)
-	return okJSON(entry{Index: index, Size: at.tree.Size(), LeafHash: leaf[:], Entry: data})
+	leaf := tile.LeafHash(list[0])
+	return okJSON(jsonEntry{Index: index, Size: at.tree.Size(), LeafHash: leaf[:], Entry: list[0]}), nil
 }
 
-func beyond(field string, at *published) answer {
-	return refuse(http.StatusNotFound, "not-published", field, "expected at most the published size %d", at.tree.Size())
-}
-
-// noteAt returns the note if its size is the one asked for.
-func (p *published) noteAt(size uint64) string {
-	if size != p.tree.Size() {
-		return ""
-	}
-	return string(p.raw)
-}
-
-func okJSON(v any) answer {
+func okJSON(v any) *answer {
 	body, _ := json.Marshal(v) //nolint:errchkjson // numbers, strings and byte slices: this cannot fail
 	// The published note may be a part of it, so it is not the same for ever.
-	return answer{status: http.StatusOK, contentType: typeJSON, cache: cacheAsk, body: append(body, '\n')}
+	return &answer{contentType: typeJSON, cache: cacheAsk, body: append(body, '\n')}
 }
 
 func plain(hashes [][32]byte) [][]byte {
@@ -170,27 +111,23 @@ func plain(hashes [][32]byte) [][]byte {
 
 // parseQuery returns the numbers of a query that has no other parameters than
 // those allowed, each at most once.
-func parseQuery(query string, allowed ...string) (map[string]uint64, *answer) {
+func parseQuery(query string, allowed ...string) (map[string]uint64, *fault) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		bad := refuse(http.StatusBadRequest, "query", "query", "expected %s", allowed)
-		return nil, &bad
+		return nil, refuse(http.StatusBadRequest, "query", "query", "expected %s", allowed)
 	}
 	params := make(map[string]uint64, len(values))
 	for name, all := range values {
 		if !slices.Contains(allowed, name) {
 			// The name is not repeated: it is the client's, and of any length.
-			bad := refuse(http.StatusBadRequest, "query", "query", "expected no other parameters than %s", allowed)
-			return nil, &bad
+			return nil, refuse(http.StatusBadRequest, "query", "query", "expected no other parameters than %s", allowed)
 		}
 		if len(all) != 1 {
-			bad := refuse(http.StatusBadRequest, "query", name, "expected it once")
-			return nil, &bad
+			return nil, refuse(http.StatusBadRequest, "query", name, "expected it once")
 		}
 		n, err := parseNumber(all[0])
 		if err != nil {
-			bad := refuse(http.StatusBadRequest, "number", name, "%v", err)
-			return nil, &bad
+			return nil, refuse(http.StatusBadRequest, "number", name, "%v", err)
 		}
 		params[name] = n
 	}

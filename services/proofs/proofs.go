@@ -1,7 +1,8 @@
-// Package proofs serves one log to the public: the published checkpoint, tiles
-// and entries as C2SP tlog-tiles, and proofs as JSON.
+// Package proofs serves a log to the public, all its shards: the published
+// checkpoints, tiles and entries as C2SP tlog-tiles, and proofs as JSON and over
+// gRPC.
 //
-// The store that it reads from is trusted for durability only. Everything is
+// The stores that it reads from are trusted for durability only. Everything is
 // verified against the published checkpoint before it is handed out, and the
 // checkpoint against the policy. What does not verify is answered with 503, and
 // the place is logged, never the content. There is nothing to configure about
@@ -9,12 +10,13 @@
 package proofs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,23 +26,37 @@ import (
 	"github.com/trialog/trialog/services/internal/tile"
 )
 
-// Config is what New needs. Store, Policy, Origin, Now and Logger must be set.
-type Config struct {
+// Shard is one shard of the log.
+type Shard struct {
+	// Origin is the first line of its checkpoints. The policy must list it. What
+	// follows its last slash is the shard's name in paths.
+	Origin string
 	// Store holds the tiles, the published note under the key "checkpoint", and
 	// beacon notes under "beacon/<sha256 of the note, in hex>".
 	Store blob.Store
-	// Policy is what the published checkpoint must satisfy, both halves: the
+	// Active is true for the one that takes statements in, which is meant when a
+	// request names none. Others have ended, or have not begun.
+	Active bool
+}
+
+// Config is what New needs. Shards (or Origin and Store), Policy, Now and Logger
+// must be set.
+type Config struct {
+	// Shards are all shards of the log; one of them is active.
+	Shards []Shard
+	// Origin and Store are those of a log of one shard, instead of Shards.
+	Origin string
+	Store  blob.Store
+	// Policy is what a published checkpoint must satisfy, both halves: the
 	// quorum, every required log key, and no extension lines. It is the one by
 	// which verifiers judge, so nothing is handed out that they would refuse.
 	Policy *verify.Policy
-	// Origin is the log's. The policy must list it; it may list others.
-	Origin string
 	// CacheTiles is how many verified hash tiles, of 16 KiB each, are kept in
-	// memory. 0 means 1,024.
+	// memory for each shard. 0 means 1,024.
 	CacheTiles int
 	// Refresh is for how long a verified checkpoint is taken to be the
 	// published one without looking. Reads beyond it look again at once. 0
-	// looks with every request, which is right for a store in a directory.
+	// looks with every request, which costs more than most proofs.
 	Refresh time.Duration
 	// Now is the clock; it is used for Refresh, and for how long a receipt may
 	// take to arrive.
@@ -49,26 +65,29 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Proofs serves one log. It keeps nothing that it could not read again.
+// Proofs serves the shards of a log. It keeps nothing that it could not read
+// again.
 type Proofs struct {
 	cfg    Config
-	reader *tile.Reader
+	shards []*shard
+	active atomic.Pointer[shard]
 
-	held atomic.Pointer[published] // nil until a checkpoint has verified
-	mu   sync.Mutex                // serialises changes of held
-	// refused is the note that was refused last, and why, so that a bad note
-	// costs its signature checks, and its log line, once. Guarded by mu.
-	refused    [32]byte
-	refusedErr error
-
-	// renewing holds a token for each receipt that is being read and renewed.
-	renewing chan struct{}
+	// renewing holds a token for each receipt that is being read and renewed,
+	// reading one for each bundle of entries that is in memory.
+	renewing, reading chan struct{}
 }
+
+// maxReading bounds the bundles of entries that are in memory at once, of up to
+// 16 MiB each: anybody may ask for them.
+const maxReading = 16
 
 // New checks the configuration and returns the service. It reads nothing yet.
 func New(cfg Config) (*Proofs, error) {
+	if cfg.Store != nil && cfg.Shards == nil {
+		cfg.Shards = []Shard{{Origin: cfg.Origin, Store: cfg.Store, Active: true}}
+	}
 	switch {
-	case cfg.Store == nil:
+	case len(cfg.Shards) == 0:
 		return nil, errors.New("proofs: no store")
 	case cfg.Now == nil:
 		return nil, errors.New("proofs: no clock")
@@ -76,18 +95,83 @@ func New(cfg Config) (*Proofs, error) {
 		return nil, errors.New("proofs: no logger")
 	case cfg.Policy == nil:
 		return nil, errors.New("proofs: no policy: nothing could be verified")
-	case !slices.ContainsFunc(cfg.Policy.Notes().Logs(), func(l checkpoint.LogEntry) bool { return l.Key.Name() == cfg.Origin }):
-		return nil, fmt.Errorf("proofs: the policy has no key of the log %q", cfg.Origin)
 	case cfg.CacheTiles < 0 || cfg.Refresh < 0:
 		return nil, errors.New("proofs: cache size and refresh interval must not be negative")
 	}
-	var opts []tile.Option
-	if cfg.CacheTiles > 0 {
-		opts = append(opts, tile.WithCache(cfg.CacheTiles))
+	p := &Proofs{
+		cfg: cfg, renewing: make(chan struct{}, maxRenewing), reading: make(chan struct{}, maxReading),
 	}
-	return &Proofs{
-		cfg: cfg, reader: tile.NewReader(cfg.Store, opts...), renewing: make(chan struct{}, maxRenewing),
-	}, nil
+	for _, s := range cfg.Shards {
+		if err := p.add(s); err != nil {
+			return nil, err
+		}
+	}
+	if p.active.Load() == nil {
+		return nil, errors.New("proofs: no shard is active")
+	}
+	return p, nil
+}
+
+func (p *Proofs) add(s Shard) error {
+	name := s.Origin[strings.LastIndexByte(s.Origin, '/')+1:]
+	switch {
+	case s.Store == nil:
+		return fmt.Errorf("proofs: no store of %q", s.Origin)
+	case !slices.ContainsFunc(p.cfg.Policy.Notes().Logs(), func(l checkpoint.LogEntry) bool { return l.Key.Name() == s.Origin }):
+		return fmt.Errorf("proofs: the policy has no key of the log %q", s.Origin)
+	case p.named(name) != nil:
+		return fmt.Errorf("proofs: two shards are called %q", name)
+	case s.Active && p.active.Load() != nil:
+		return errors.New("proofs: two shards are active")
+	}
+	var opts []tile.Option
+	if p.cfg.CacheTiles > 0 {
+		opts = append(opts, tile.WithCache(p.cfg.CacheTiles))
+	}
+	one := &shard{cfg: &p.cfg, origin: s.Origin, name: name, store: s.Store, reader: tile.NewReader(s.Store, opts...)}
+	p.shards = append(p.shards, one)
+	if s.Active {
+		p.active.Store(one)
+	}
+	return nil
+}
+
+// Activate makes another shard the active one, as a rollover does. It may be
+// called while the service runs.
+func (p *Proofs) Activate(origin string) error {
+	s := p.of(origin)
+	if s == nil {
+		return fmt.Errorf("proofs: no shard %q", origin)
+	}
+	p.active.Store(s)
+	return nil
+}
+
+// of returns the shard with the origin, or nil.
+func (p *Proofs) of(origin string) *shard {
+	for _, s := range p.shards {
+		if s.origin == origin {
+			return s
+		}
+	}
+	return nil
+}
+
+// named returns the shard with the name, or nil.
+func (p *Proofs) named(name string) *shard {
+	for _, s := range p.shards {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Ready returns nil if the active shard's store holds a checkpoint that verifies,
+// and the right edge of the tiles has its root.
+func (p *Proofs) Ready(ctx context.Context) error {
+	_, err := p.active.Load().latest(ctx)
+	return err
 }
 
 // Handler returns the HTTP surface:
@@ -100,6 +184,10 @@ func New(cfg Config) (*Proofs, error) {
 //	GET /v1/entries/<index>
 //	GET /v1/beacons/<sha256>
 //	POST /v1/receipts:refresh
+//
+// for the active shard, and all but the last one for each shard below
+// /shards/<name>, the last element of its origin. Receipts of every shard are
+// renewed, and beacons of every shard are found, at the one place.
 //
 // It expects these paths at its root; http.StripPrefix puts a log under a prefix.
 func (p *Proofs) Handler() http.Handler { return http.HandlerFunc(p.serve) }

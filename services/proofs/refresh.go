@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/services/internal/tile"
 )
@@ -28,117 +27,126 @@ const (
 )
 
 // serveRefresh answers with the receipt in the body, its proofs made anew under
-// the published checkpoint. What the receipt is about does not change: an entry
-// that is not in the log at its index is refused.
-func (p *Proofs) serveRefresh(rw http.ResponseWriter, r *http.Request) answer {
+// the published checkpoints.
+func (p *Proofs) serveRefresh(rw http.ResponseWriter, r *http.Request) (*answer, *fault) {
 	if r.Method != http.MethodPost {
-		a := refuse(http.StatusMethodNotAllowed, "method", "", "expected POST")
-		a.allow = http.MethodPost
-		return a
+		f := refuse(http.StatusMethodNotAllowed, "method", "", "expected POST")
+		f.allow = http.MethodPost
+		return nil, f
 	}
 	if r.ContentLength > receipt.MaxSize {
-		return tooLarge()
+		return nil, tooLarge("body")
 	}
-	select {
-	case p.renewing <- struct{}{}:
-		defer func() { <-p.renewing }()
-	default:
-		a := refuse(http.StatusServiceUnavailable, "busy", "", "too many receipts are being renewed, expected this one later")
-		a.retryAfter = renewWait
-		return a
+	done, bad := p.beginRenewal()
+	if bad != nil {
+		return nil, bad
 	}
+	defer done()
 	raw, bad := p.readReceipt(rw, r)
 	if bad != nil {
-		return *bad
+		return nil, bad
 	}
-	rec, err := receipt.Parse(raw)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "receipt", "body", "%v", err)
+	body, bad := p.refresh(r.Context(), raw, "body")
+	if bad != nil {
+		return nil, bad
 	}
-	if len(rec.Tokens) > 0 {
-		// They are over the receipt's own checkpoint note, and would be lost.
-		return refuse(http.StatusBadRequest, "tokens", "tokens", "expected a receipt without time-stamp tokens; keep this one as it is")
+	return &answer{contentType: typeJSON, cache: cacheNever, body: body}, nil
+}
+
+// beginRenewal takes one of the places for receipts in memory; done gives it back.
+func (p *Proofs) beginRenewal() (done func(), bad *fault) {
+	select {
+	case p.renewing <- struct{}{}:
+		return func() { <-p.renewing }, nil
+	default:
+		bad = refuse(http.StatusServiceUnavailable, "busy", "", "too many receipts are being renewed, expected this one later")
+		bad.retryAfter = renewWait
+		return nil, bad
 	}
-	return p.refresh(r.Context(), rec)
 }
 
 // readReceipt reads the body.
-func (p *Proofs) readReceipt(rw http.ResponseWriter, r *http.Request) ([]byte, *answer) {
+func (p *Proofs) readReceipt(rw http.ResponseWriter, r *http.Request) ([]byte, *fault) {
 	control := http.NewResponseController(rw)
 	// Recorders of tests cannot; servers can.
 	_ = control.SetReadDeadline(p.cfg.Now().Add(receiptTime))
 	raw, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, receipt.MaxSize))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		a := tooLarge()
-		return nil, &a
+		return nil, tooLarge("body")
 	}
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
-		a := refuse(http.StatusRequestTimeout, "body", "body", "expected a receipt file within %s", receiptTime)
-		return nil, &a
+		return nil, refuse(http.StatusRequestTimeout, "body", "body", "expected a receipt file within %s", receiptTime)
 	}
 	if err != nil {
-		a := refuse(http.StatusBadRequest, "body", "body", "expected a receipt file, the request ended early")
-		return nil, &a
+		return nil, refuse(http.StatusBadRequest, "body", "body", "expected a receipt file, the request ended early")
 	}
 	// net/http goes on reading, to notice that the client has gone.
 	_ = control.SetReadDeadline(time.Time{})
 	return raw, nil
 }
 
-func tooLarge() answer {
-	return refuse(http.StatusRequestEntityTooLarge, "too-large", "body", "expected at most %d bytes", receipt.MaxSize)
+func tooLarge(field string) *fault {
+	return refuse(http.StatusRequestEntityTooLarge, "too-large", field, "expected at most %d bytes", receipt.MaxSize)
 }
 
-// refresh renews the proof of the entry and those of the enrolments that are in
-// this shard.
-func (p *Proofs) refresh(ctx context.Context, rec *receipt.Receipt) answer {
-	at, err := p.covering(ctx, func(t *tile.Tree) bool { return rec.Proof.Index < t.Size() })
+// refresh returns a receipt with its proofs made anew, each under the published
+// checkpoint of its own shard. An enrolment of a log that is not served here
+// keeps its proof. What the receipt is about does not change: an entry that is
+// not in the log at its index is refused. field is what the caller sent it in.
+func (p *Proofs) refresh(ctx context.Context, raw []byte, field string) ([]byte, *fault) {
+	if len(raw) > receipt.MaxSize {
+		return nil, tooLarge(field)
+	}
+	rec, err := receipt.Parse(raw)
 	if err != nil {
-		return unavailable(err)
+		return nil, refuse(http.StatusBadRequest, "receipt", field, "%v", err)
 	}
-	note, err := checkpoint.Parse(at.raw)
-	if err != nil {
-		return p.fail(ctx, err)
+	if len(rec.Tokens) > 0 {
+		// They are over the receipt's own checkpoint note, and would be lost.
+		return nil, refuse(http.StatusBadRequest, "tokens", "tokens", "expected a receipt without time-stamp tokens; keep this one as it is")
 	}
-	if origin := rec.Proof.Note.Checkpoint().Origin; origin != p.cfg.Origin {
-		return refuse(http.StatusBadRequest, "origin", "proof", "expected a receipt of %s", p.cfg.Origin)
+	s := p.of(rec.Proof.Note.Checkpoint().Origin)
+	if s == nil {
+		return nil, refuse(http.StatusBadRequest, "origin", "proof",
+			"expected a receipt of a shard of this log, such as %s", p.active.Load().origin)
 	}
-	renew := func(entry []byte, proof *receipt.Proof) (*receipt.Proof, *answer) {
-		if proof.Index >= at.tree.Size() {
-			a := refuse(http.StatusNotFound, "not-published", "proof", "expected an index below the published size %d", at.tree.Size())
-			return nil, &a
-		}
-		leaf, err := at.tree.LeafHash(ctx, proof.Index)
-		if err != nil {
-			a := p.fail(ctx, err)
-			return nil, &a
-		}
-		if leaf != tile.LeafHash(entry) {
-			a := refuse(http.StatusNotFound, "other-entry", "entry", "the log holds another entry at index %d", proof.Index)
-			return nil, &a
-		}
-		path, err := at.tree.Inclusion(ctx, proof.Index, at.tree.Size())
-		if err != nil {
-			a := p.fail(ctx, err)
-			return nil, &a
-		}
-		return &receipt.Proof{Index: proof.Index, Path: path, Note: note}, nil
-	}
-	var bad *answer
-	if rec.Proof, bad = renew(rec.Entry, rec.Proof); bad != nil {
-		return *bad
+	var bad *fault
+	if rec.Proof, bad = s.renew(ctx, rec.Entry, rec.Proof); bad != nil {
+		return nil, bad
 	}
 	for i, e := range rec.Enrolments {
-		if e.Proof.Note.Checkpoint().Origin != p.cfg.Origin {
-			continue // of an earlier shard: its proof stands
+		in := p.of(e.Proof.Note.Checkpoint().Origin)
+		if in == nil {
+			continue
 		}
-		if rec.Enrolments[i].Proof, bad = renew(e.Entry, e.Proof); bad != nil {
-			return *bad
+		if rec.Enrolments[i].Proof, bad = in.renew(ctx, e.Entry, e.Proof); bad != nil {
+			return nil, bad
 		}
 	}
 	body, err := rec.Encode()
 	if err != nil {
-		return p.fail(ctx, err)
+		return nil, s.fail(ctx, err)
 	}
-	return answer{status: http.StatusOK, contentType: typeJSON, cache: cacheNever, body: body}
+	return body, nil
+}
+
+// renew returns the proof of an entry of this shard under the published
+// checkpoint.
+func (s *shard) renew(ctx context.Context, entry []byte, old *receipt.Proof) (*receipt.Proof, *fault) {
+	at, err := s.covering(ctx, func(t *tile.Tree) bool { return old.Index < t.Size() })
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	size := at.tree.Size()
+	if old.Index >= size {
+		return nil, refuse(http.StatusNotFound, "not-published", "proof", "expected an index below the published size %d", size)
+	}
+	leaf, _, path, err := at.tree.Prove(ctx, old.Index, size)
+	if err != nil {
+		return nil, s.fail(ctx, err)
+	}
+	if leaf != tile.LeafHash(entry) {
+		return nil, refuse(http.StatusNotFound, "other-entry", "entry", "the log holds another entry at index %d", old.Index)
+	}
+	return &receipt.Proof{Index: old.Index, Path: path, Note: at.note}, nil
 }

@@ -36,7 +36,7 @@ func (l *testLog) receiptOf(t *testing.T, index uint64) *receipt.Receipt {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &receipt.Receipt{Entry: entryAt(index), Proof: &receipt.Proof{Index: index, Path: path, Note: note}}
+	return &receipt.Receipt{Entry: append(entryAt(index), l.mark...), Proof: &receipt.Proof{Index: index, Path: path, Note: note}}
 }
 
 func encode(t *testing.T, r *receipt.Receipt) []byte {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	apitile "github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/tile"
 	"github.com/trialog/trialog/services/proofs"
 )
@@ -56,7 +57,7 @@ func TestTiles(t *testing.T) {
 	var leaves, entries [][]byte // as they are served
 	for i := range uint64(durable) {
 		h := tile.LeafHash(entryAt(i))
-		e, err := tile.AppendEntry(nil, entryAt(i))
+		e, err := apitile.AppendEntry(nil, entryAt(i))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -86,7 +86,8 @@ Exit codes: 0 done or verified, 1 not verified, 2 wrong usage or refused,
 	root.PersistentFlags().DurationVar(&p.retryFor, "retry-for", 30*time.Second,
 		"how long to try again while the log does not answer")
 	root.AddCommand(p.initCommand(), p.keygenCommand(), p.keyCommand(), p.submitCommand(), p.sealCommand(),
-		p.batchCommand(), p.revealCommand(), p.receiptCommand(), p.verifyCommand(), p.logCommand(), p.kindsCommand())
+		p.batchCommand(), p.revealCommand(), p.receiptCommand(), p.verifyCommand(), p.fsckCommand(), p.logCommand(),
+		p.kindsCommand())
 	return root
 }
 

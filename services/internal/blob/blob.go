@@ -106,9 +106,10 @@ func keyByte(c byte) bool {
 		c == '.' || c == '-' || c == '_'
 }
 
-// checkObjects refuses bad keys and keys named twice: replacing an object twice
-// in a call that promises no order could only go wrong.
-func checkObjects(objects []Object) error {
+// CheckObjects is for implementations of Store. It returns an error that wraps
+// ErrKey for objects that Put must refuse: bad keys, and keys named twice, as
+// replacing an object twice in a call that promises no order could only go wrong.
+func CheckObjects(objects []Object) error {
 	seen := make(map[string]struct{}, len(objects))
 	for _, o := range objects {
 		if err := CheckKey(o.Key); err != nil {

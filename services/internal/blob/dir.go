@@ -64,7 +64,7 @@ func (d *Dir) Close() error {
 // Put implements Store. All contents are written and synced under temporary
 // names first, so that a full disk is noticed while no object has changed.
 func (d *Dir) Put(ctx context.Context, objects ...Object) error {
-	if err := checkObjects(objects); err != nil {
+	if err := CheckObjects(objects); err != nil {
 		return fmt.Errorf("put: %w", err)
 	}
 	if len(objects) == 0 {

@@ -21,7 +21,7 @@ func NewMemory() *Memory { return &Memory{} }
 
 // Put implements Store.
 func (m *Memory) Put(ctx context.Context, objects ...Object) error {
-	if err := checkObjects(objects); err != nil {
+	if err := CheckObjects(objects); err != nil {
 		return fmt.Errorf("put: %w", err)
 	}
 	if err := ctx.Err(); err != nil {

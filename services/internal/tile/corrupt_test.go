@@ -120,7 +120,7 @@ func readAll(t *testing.T, store blob.Store, ref *reference, size uint64, root [
 	for n := uint64(0); n <= size/256; n++ {
 		width := int(min(256, size-n*256))
 		b, err := tree.BundleBytes(ctx, tile.Path{Entries: true, Index: n, Width: width})
-		check(err, func() bool { return bytes.Equal(b, format(t, entriesFrom(n*256, width))) })
+		check(err, func() bool { return bytes.Equal(b, bundleOf(t, entriesFrom(n*256, width))) })
 		h, err := tree.TileBytes(ctx, tile.Path{Index: n, Width: width})
 		check(err, func() bool {
 			var want []byte

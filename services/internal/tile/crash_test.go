@@ -63,7 +63,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 				for _, crash := range []bool{true, false} {
 					name := fmt.Sprintf("grows=%v write=%d %v crash=%v", grows, at, fault, crash)
 					store := blob.NewMemory()
-					runFaulty(t, name, store, view(blobtest.NewFaulty(store, at, fault, crash), grows), ref, crash)
+					runFaulty(t, name, view(store, grows), view(blobtest.NewFaulty(store, at, fault, crash), grows), ref, crash)
 					sameObjects(t, name, store, clean)
 				}
 			}
@@ -80,7 +80,7 @@ func view(store blob.Store, grows bool) blob.Store {
 
 // runFaulty runs the script against faulty, which is on top of store, and then
 // finishes it.
-func runFaulty(t *testing.T, name string, store *blob.Memory, faulty blob.Store, ref *reference, crash bool) {
+func runFaulty(t *testing.T, name string, store, faulty blob.Store, ref *reference, crash bool) {
 	t.Helper()
 	w, err := tile.OpenWriter(t.Context(), faulty)
 	var acked uint64
@@ -203,6 +203,40 @@ func otherEntries(t *testing.T, name string, at int, fault blobtest.Fault, dies 
 	}
 }
 
+// TestStrayTails fails an Append that goes across a border, appends others that do
+// not, and looks for what the first one has left: the same Writer removes it.
+func TestStrayTails(t *testing.T) {
+	t.Parallel()
+	for _, grows := range []bool{true, false} {
+		store, clean := blob.NewMemory(), blob.NewMemory()
+		faulty := blobtest.NewFaulty(store, 0, blobtest.Lost, false)
+		w := open(t, view(faulty, grows))
+		if _, err := w.Append(t.Context(), entriesFrom(0, 250)); err != nil {
+			t.Fatal(err)
+		}
+		faulty.Rearm(1, blobtest.Persisted, false)
+		if _, err := w.Append(t.Context(), entriesFrom(250, 20)); !errors.Is(err, blobtest.ErrInjected) {
+			t.Fatalf("%v, want a fault", err)
+		}
+		if keys := keysOf(t, store); !slices.Contains(keys, "tail/0-1") {
+			t.Fatalf("the failed call has left nothing: %v", keys)
+		}
+		if _, err := w.Append(t.Context(), entriesFrom(250, 3)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(t, view(clean, grows)).Append(t.Context(), entriesFrom(0, 253)); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*blob.Memory{store, clean} {
+			// Full tiles of the failed call stay: only the same entries may follow.
+			if err := s.Delete(t.Context(), "tile/0/000", "tile/entries/000"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sameObjects(t, fmt.Sprintf("grows=%v", grows), store, clean)
+	}
+}
+
 func TestMismatch(t *testing.T) {
 	t.Parallel()
 	for _, foreign := range []string{"tile/entries/000", "tile/0/000"} {
@@ -252,13 +286,69 @@ func TestEntryTooLong(t *testing.T) {
 	}
 }
 
+// TestOtherKindOfStore copies a log between a store whose objects grow and one
+// whose do not, at every size, lets a write fail there, and goes on. A reader of
+// either kind finds what was acknowledged at any time.
+func TestOtherKindOfStore(t *testing.T) {
+	t.Parallel()
+	ref := newReference(t, 700)
+	for _, size := range []int{1, 16, 17, 255, 256, 300} {
+		for _, grows := range []bool{true, false} {
+			for _, fault := range blobtest.Faults() {
+				for at := 1; at <= 6; at++ {
+					name := fmt.Sprintf("size %d, grows=%v then %v, %v at %d", size, grows, !grows, fault, at)
+					store := blob.NewMemory()
+					w := open(t, view(store, grows))
+					if _, err := w.Append(t.Context(), entriesFrom(0, size)); err != nil {
+						t.Fatal(err)
+					}
+					otherKind(t, name, store, view(blobtest.NewFaulty(store, at, fault, true), !grows), ref, uint64(size))
+					want := blob.NewMemory()
+					w = open(t, view(store, !grows))
+					clean := open(t, view(want, !grows))
+					if _, err := clean.Append(t.Context(), entriesFrom(0, int(w.Size())+3)); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := w.Append(t.Context(), entriesFrom(w.Size(), 3)); err != nil {
+						t.Fatalf("%s: go on: %v", name, err)
+					}
+					open(t, view(store, !grows)) // removes what could not be removed
+					sameObjects(t, name, store, want)
+				}
+			}
+		}
+	}
+}
+
+// otherKind appends twice to the faulty store, and reads after each call.
+func otherKind(t *testing.T, name string, store *blob.Memory, faulty blob.Store, ref *reference, acked uint64) {
+	t.Helper()
+	w, err := tile.OpenWriter(t.Context(), faulty)
+	for range 3 {
+		for _, s := range []blob.Store{store, hidden{store}} {
+			tree, err := tile.NewReader(s).Tree(t.Context(), acked, ref.root(t, acked))
+			if err != nil {
+				t.Fatalf("%s: tree of the acknowledged size %d: %v", name, acked, err)
+			}
+			checkEntries(t, tree, 0, int(acked))
+		}
+		if err != nil {
+			return
+		}
+		if _, err = w.Append(t.Context(), entriesFrom(acked, 20)); err == nil {
+			acked += 20
+		}
+	}
+}
+
 // countingStore counts the bytes of all writes.
 type countingStore struct {
 	*blob.Memory
-	bytes int
+	bytes, puts int
 }
 
 func (c *countingStore) Put(ctx context.Context, objects ...blob.Object) error {
+	c.puts += len(objects)
 	for _, o := range objects {
 		c.bytes += len(o.Data)
 	}
@@ -288,6 +378,30 @@ func TestQuietLogWritesLittle(t *testing.T) {
 	}
 	if limit := n * (2*len(entry) + 500); store.bytes > limit {
 		t.Errorf("%d entries of %d bytes: %d bytes written, want at most %d", n, len(entry), store.bytes, limit)
+	}
+}
+
+// TestQuietLogOnBucket appends the same to a store whose objects do not grow: an
+// entry costs a segment, the level's hashes and the head, and not the bundle.
+func TestQuietLogOnBucket(t *testing.T) {
+	t.Parallel()
+	store := &countingStore{Memory: blob.NewMemory()}
+	w := open(t, hidden{store})
+	entry := bytes.Repeat([]byte{1}, 1_500)
+	const n = 1024
+	for range n {
+		if _, err := w.Append(t.Context(), [][]byte{entry}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("an entry of %d bytes: %d bytes and %.2f objects written", len(entry), store.bytes/n, float64(store.puts)/n)
+	// 8.5 entries of a segment and 128.5 hashes on average, the full bundle, the
+	// full tile, a head.
+	if limit := n * (10*(2+len(entry)) + 150*tile.HashSize); store.bytes > limit {
+		t.Errorf("%d bytes written, want at most %d", store.bytes, limit)
+	}
+	if store.puts > 4*n {
+		t.Errorf("%d objects written, want at most %d", store.puts, 4*n)
 	}
 }
 

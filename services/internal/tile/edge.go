@@ -1,9 +1,10 @@
 package tile
 
 import (
+	"encoding/binary"
 	"fmt"
-	"slices"
 
+	"github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/blob"
 )
 
@@ -71,24 +72,17 @@ type tail struct {
 
 func (t tail) data() []byte { return t.content(t.from) }
 
-// tails returns the tails of e that are not the same in old.
-func (e *edge) tails(old *edge) []tail {
-	var tails []tail
-	if bundle := e.bundlePath(); bundle.Width > 0 {
-		t := tail{key: bundle.tailKey(), content: func(from int) []byte { return e.bundle[from:] }}
-		if old.bundlePath().tailKey() == t.key {
-			t.from = len(old.bundle)
-		}
-		if t.from < len(e.bundle) {
-			tails = append(tails, t)
-		}
-	}
+// tails returns the tails of e that are not the same in old; settled says that
+// the store is known to have the tails of old.
+func (e *edge) tails(old *edge, segmented, settled bool) []tail {
+	// What an earlier writer left may be in another form.
+	tails := e.bundleTails(old, segmented, !settled)
 	for level, nodes := range e.tiles {
 		p := e.tilePath(level)
 		if p.Width == 0 {
 			continue
 		}
-		t := tail{key: p.tailKey(), content: func(from int) []byte {
+		t := tail{key: tailKey(p), content: func(from int) []byte {
 			return nodes.appendRange(nil, from/HashSize, nodes.width)
 		}}
 		if before := old.tilePath(level); before.Index == p.Index {
@@ -101,33 +95,78 @@ func (e *edge) tails(old *edge) []tail {
 	return tails
 }
 
+// bundleTails returns the growing bundle, or those of its segments that are not
+// the same in old; anew, all of them.
+func (e *edge) bundleTails(old *edge, segmented, anew bool) []tail {
+	bundle, before := e.bundlePath(), old.bundlePath()
+	if bundle.Width == 0 || bundle == before {
+		return nil
+	}
+	from := 0 // how many bytes of the bundle are there
+	if before.Index == bundle.Index && !anew {
+		from = len(old.bundle)
+	}
+	if !segmented {
+		return []tail{{key: tailKey(bundle), from: from, content: func(from int) []byte { return e.bundle[from:] }}}
+	}
+	var tails []tail
+	for n, start := 0, 0; start < len(e.bundle); n++ {
+		end := start
+		for i := 0; i < segmentWidth && end < len(e.bundle); i++ {
+			end += 2 + int(binary.BigEndian.Uint16(e.bundle[end:]))
+		}
+		if segment := e.bundle[start:end]; end > from {
+			tails = append(tails, tail{
+				key: segmentKey(bundle.Index, n), from: max(0, from-start),
+				content: func(from int) []byte { return segment[from:] },
+			})
+		}
+		start = end
+	}
+	return tails
+}
+
 // bundlePath names the growing bundle; its width is 0 if there is none.
 func (e *edge) bundlePath() Path {
-	index, width := edgeWidth(e.size, 0)
+	index, width := tile.Edge(e.size, 0)
 	return Path{Entries: true, Index: index, Width: width}
 }
 
 // tilePath names the growing tile of a level; its width is 0 if there is none.
 func (e *edge) tilePath(level int) Path {
-	index, width := edgeWidth(e.size, level)
+	index, width := tile.Edge(e.size, level)
 	return Path{Level: level, Index: index, Width: width}
 }
 
 // tailKeys returns the keys of all tails that count.
-func (e *edge) tailKeys() []string {
-	var keys []string
-	if p := e.bundlePath(); p.Width > 0 {
-		keys = append(keys, p.tailKey())
-	}
+func (e *edge) tailKeys(segmented bool) []string {
+	keys := e.bundleKeys(segmented)
 	for level := range e.tiles {
 		if p := e.tilePath(level); p.Width > 0 {
-			keys = append(keys, p.tailKey())
+			keys = append(keys, tailKey(p))
 		}
 	}
 	return keys
 }
 
-func (e *edge) hasTail(key string) bool { return slices.Contains(e.tailKeys(), key) }
+// bundleKeys returns the keys of the growing bundle, or of its segments.
+func (e *edge) bundleKeys(segmented bool) []string {
+	p := e.bundlePath()
+	if p.Width == 0 {
+		return nil
+	}
+	if !segmented {
+		return []string{tailKey(p)}
+	}
+	var keys []string
+	for n := range segments(p.Width) {
+		keys = append(keys, segmentKey(p.Index, n))
+	}
+	return keys
+}
+
+// segments returns how many segments hold so many entries.
+func segments(width int) int { return (width + segmentWidth - 1) / segmentWidth }
 
 // check returns an error unless the growing tiles have the widths that the size
 // asks for.

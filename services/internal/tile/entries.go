@@ -10,10 +10,10 @@ import (
 // of 32 bytes. A path of an entry bundle, or of more than the tree has, is
 // refused with ErrRange.
 func (t *Tree) TileBytes(ctx context.Context, path Path) ([]byte, error) {
-	if path.Entries || !path.available(t.size) {
+	if path.Entries || !path.In(t.size) {
 		return nil, fmt.Errorf("tile %s at size %d: %w", path, t.size, ErrRange)
 	}
-	n, err := t.tile(ctx, path.Level, path.Index)
+	n, err := t.finder().tile(ctx, path.Level, path.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -24,7 +24,7 @@ func (t *Tree) TileBytes(ctx context.Context, path Path) ([]byte, error) {
 // entries, each after its length in two bytes. A path of a hash tile, or of more
 // than the tree has, is refused with ErrRange.
 func (t *Tree) BundleBytes(ctx context.Context, path Path) ([]byte, error) {
-	if !path.Entries || !path.available(t.size) {
+	if !path.Entries || !path.In(t.size) {
 		return nil, fmt.Errorf("bundle %s at size %d: %w", path, t.size, ErrRange)
 	}
 	b, err := t.bundle(ctx, path.Index, path.Width)
@@ -73,46 +73,16 @@ func (t *Tree) Entries(ctx context.Context, first uint64, n int) ([][]byte, erro
 	return entries, nil
 }
 
-// bundle is the first entries of a bundle, parsed and not yet verified.
-type bundle struct {
-	index   uint64
-	key     string
-	raw     []byte
-	entries [][]byte
-}
-
-// bundle reads the first width entries of a bundle that the tree has.
-func (t *Tree) bundle(ctx context.Context, index uint64, width int) (*bundle, error) {
-	// What matters for where to look is whether the bundle is full in this
-	// tree, not how much of it is asked for.
-	p := Path{Entries: true, Index: index, Width: FullWidth}
-	if last, have := edgeWidth(t.size, 0); index == last {
-		p.Width = have
-	}
-	key, data, err := t.r.object(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	entries, length, err := parsePrefix(data, width)
-	if err != nil {
-		return nil, &CorruptError{Object: key, Reason: err.Error()}
-	}
-	if width == FullWidth && length < len(data) {
-		return nil, &CorruptError{Object: key, Reason: fmt.Sprintf("%d bytes after the last entry", len(data)-length)}
-	}
-	return &bundle{index: index, key: key, raw: data[:length:length], entries: entries}, nil
-}
-
 // verify compares the entries from ≤ i < to of a bundle with their leaf hashes.
 func (t *Tree) verify(ctx context.Context, b *bundle, from, to int) error {
-	n, err := t.tile(ctx, 0, b.index)
+	n, err := t.finder().tile(ctx, 0, b.index)
 	if err != nil {
 		return err
 	}
 	var h hasher
 	for i := from; i < to; i++ {
 		if h.leaf(b.entries[i]) != n.node(0, uint64(i)) {
-			return &CorruptError{Object: b.key, Reason: fmt.Sprintf("entry %d of the bundle differs from its leaf hash", i)}
+			return &CorruptError{Object: b.keyOf(i), Reason: fmt.Sprintf("entry %d of the bundle differs from its leaf hash", i)}
 		}
 	}
 	return nil

@@ -131,16 +131,4 @@ func foldRoot(edge []*nodes) Hash {
 	return *acc
 }
 
-// edgeWidth returns at which index the level's last, growing tile lies in a tree
-// of the size, and how many hashes it holds (0: it does not exist yet).
-func edgeWidth(size uint64, level int) (index uint64, width int) {
-	have := size >> (heightBits * level)
-	return have / FullWidth, int(have % FullWidth)
-}
-
-// levels returns how many levels of tiles a tree of the size has.
-func levels(size uint64) int {
-	return (bits.Len64(size) + heightBits - 1) / heightBits
-}
-
 func hexHash(h Hash) string { return hex.EncodeToString(h[:]) }

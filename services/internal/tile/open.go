@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
+	"github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/blob"
 )
 
@@ -75,8 +75,8 @@ func loadEdge(ctx context.Context, store blob.Store, h head) (*edge, error) {
 			e.tiles[level] = t.edge[level]
 		}
 		// … and the last full tile of each level against the hash above it.
-		if index, _ := edgeWidth(h.size, level); index > 0 {
-			if _, err := t.fullTile(ctx, level, index-1); err != nil {
+		if index, _ := tile.Edge(h.size, level); index > 0 {
+			if _, err := t.finder().tile(ctx, level, index-1); err != nil {
 				return nil, err
 			}
 		}
@@ -84,7 +84,7 @@ func loadEdge(ctx context.Context, store blob.Store, h head) (*edge, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	index, width := edgeWidth(h.size, 0)
+	index, width := tile.Edge(h.size, 0)
 	if index > 0 {
 		last := Path{Entries: true, Index: index - 1, Width: FullWidth}
 		if _, err := t.BundleBytes(ctx, last); err != nil {
@@ -98,22 +98,4 @@ func loadEdge(ctx context.Context, store blob.Store, h head) (*edge, error) {
 		}
 	}
 	return e, nil
-}
-
-// sweep removes tails that no longer, or do not yet, count: a crash left them.
-func (w *Writer) sweep(ctx context.Context) error {
-	current := w.edge.tailKeys()
-	var garbage []string
-	for key, err := range w.store.List(ctx, tailPrefix) {
-		if err != nil {
-			return err
-		}
-		if key != headKey && !slices.Contains(current, key) {
-			garbage = append(garbage, key)
-		}
-	}
-	if len(garbage) == 0 {
-		return nil
-	}
-	return w.store.Delete(ctx, garbage...)
 }

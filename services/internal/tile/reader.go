@@ -24,6 +24,9 @@ const (
 // that it is the log.
 type Reader struct {
 	store blob.Store
+	// segmented is true if a writer would keep the growing bundle in segments, so
+	// that they are looked for first.
+	segmented bool
 
 	mu    sync.Mutex
 	trees []*Tree // the latest ones, oldest first
@@ -41,7 +44,8 @@ func WithCache(tiles int) Option {
 
 // NewReader returns a Reader of the tiles in store. It reads nothing yet.
 func NewReader(store blob.Store, opts ...Option) *Reader {
-	r := &Reader{store: store, cache: tileCache{limit: defaultCache}}
+	_, grows := store.(blob.Extender)
+	r := &Reader{store: store, segmented: !grows, cache: tileCache{limit: defaultCache}}
 	for _, opt := range opts {
 		opt(r)
 	}
@@ -176,32 +180,30 @@ func (r *Reader) BundleBytes(ctx context.Context, path Path, size uint64) ([]byt
 	return t.BundleBytes(ctx, path)
 }
 
-// object returns the object that holds the tile or bundle p names, and its key.
-// A growing tile is looked for under tail/ first: the writer removes it only
-// after the full one is in place, so one of the two is always there.
-func (r *Reader) object(ctx context.Context, p Path) (key string, data []byte, err error) {
-	keys := []string{p.full().String()}
-	if p.Width < FullWidth {
-		keys = []string{p.tailKey(), keys[0]}
-	}
+// rawObject returns the first of the objects that is there, and its key.
+func (r *Reader) rawObject(ctx context.Context, keys ...string) (key string, data []byte, err error) {
 	for _, key = range keys {
 		data, err = r.store.Get(ctx, key)
+		if err == nil {
+			return key, data, nil
+		}
 		if !errors.Is(err, blob.ErrNotFound) {
-			break
+			return key, nil, fmt.Errorf("read %s: %w", key, err)
 		}
 	}
-	if errors.Is(err, blob.ErrNotFound) {
-		return key, nil, &CorruptError{Object: keys[0], Reason: "missing", Err: err}
-	}
-	if err != nil {
-		return key, nil, fmt.Errorf("read %s: %w", key, err)
-	}
-	return key, data, nil
+	return key, nil, &CorruptError{Object: keys[0], Reason: "missing", Err: err}
 }
 
 // rawTile returns the hashes of the tile that p names, unchecked.
 func (r *Reader) rawTile(ctx context.Context, p Path) (key string, raw []byte, err error) {
-	key, data, err := r.object(ctx, p)
+	full := Path{Level: p.Level, Index: p.Index, Width: FullWidth}
+	keys := []string{full.String()}
+	if p.Width < FullWidth {
+		// The writer removes a tail only after the full tile is in place, so one of
+		// the two is always there.
+		keys = []string{tailKey(p), keys[0]}
+	}
+	key, data, err := r.rawObject(ctx, keys...)
 	if err != nil {
 		return key, nil, err
 	}
@@ -210,6 +212,27 @@ func (r *Reader) rawTile(ctx context.Context, p Path) (key string, raw []byte, e
 		return key, nil, &CorruptError{Object: key, Reason: fmt.Sprintf("%d bytes, want %d", len(data), want)}
 	}
 	return key, data[:want], nil
+}
+
+// fullTile returns a full tile, from the cache or the store, whose root must be
+// want.
+func (r *Reader) fullTile(ctx context.Context, level int, index uint64, want *Hash) (*nodes, error) {
+	id := tileID{level, index}
+	// A cached tile may come from a tree that has been given up since, so it is
+	// compared like one that was just read.
+	if cached := r.cache.get(id); cached != nil && cached.heap[1] == *want {
+		return cached, nil
+	}
+	key, raw, err := r.rawTile(ctx, Path{Level: level, Index: index, Width: FullWidth})
+	if err != nil {
+		return nil, err
+	}
+	read := parseNodes(raw)
+	if read.heap[1] != *want {
+		return nil, &CorruptError{Object: key, Reason: "its root differs from the hash above it"}
+	}
+	r.cache.put(id, read)
+	return read, nil
 }
 
 // tileCache keeps the full tiles used last. It need not be trusted: who takes a

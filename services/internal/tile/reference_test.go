@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	apitile "github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/tile"
 )
@@ -32,6 +33,19 @@ func entriesFrom(first uint64, n int) [][]byte {
 		entries[i] = entryAt(first + uint64(i))
 	}
 	return entries
+}
+
+// bundleOf returns entries as the bytes of a bundle.
+func bundleOf(t testing.TB, entries [][]byte) []byte {
+	t.Helper()
+	var data []byte
+	for _, e := range entries {
+		var err error
+		if data, err = apitile.AppendEntry(data, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return data
 }
 
 // reference is the log as golang.org/x/mod/sumdb/tlog sees it, which shares no

@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/trialog/trialog/services/internal/blob"
 )
+
+// lookers bounds the looks for full objects at a time: each may be a round trip.
+const lookers = 16
 
 // Writer keeps the tiles of one log in a store. A log has one writer at a time;
 // who that is, is not the Writer's business.
@@ -16,13 +20,15 @@ import (
 // The objects are: full bundles and hash tiles under the paths of C2SP
 // tlog-tiles, written once and never changed; the growing ones at the right
 // edge, under tail/, from which partial tiles are served as prefixes; and
-// tail/head, which says how much of all that counts.
+// tail/head, which says how much of all that counts. Where objects do not grow in
+// place, the growing bundle is kept in segments of 16 entries, so that a quiet
+// log rewrites the last segment with each entry, and not up to 255 entries.
 //
 // Append makes them durable in this order:
 //
-//  1. full bundles and tiles
-//  2. tails: a new one is put, a known one grows in place, so that a quiet log
-//     writes what it was given and not the bundle so far
+//  1. full bundles and tiles, and new tails, in one call
+//  2. tails that grow in place, so that a quiet log writes what it was given and
+//     not the bundle so far
 //  3. tail/head
 //  4. tails that have become full are removed
 //
@@ -32,7 +38,7 @@ import (
 // OpenWriter removes.
 type Writer struct {
 	store blob.Store
-	grow  blob.Extender // the store, if its objects can grow
+	grow  blob.Extender // the store, if its objects can grow; else bundles grow in segments
 
 	mu   sync.RWMutex
 	edge *edge
@@ -42,6 +48,11 @@ type Writer struct {
 	// the store has kept.
 	settled bool
 	garbage []string // tails of full tiles, not removed yet
+	// foreign are the keys of the growing bundle as a writer of the other kind
+	// of store has left it. They count until this one has written it its way.
+	foreign []string
+	// stray says that a failed Append may have left tails that nobody knows of.
+	stray bool
 }
 
 // Size returns how many entries are durable.
@@ -83,14 +94,16 @@ func (w *Writer) Append(ctx context.Context, entries [][]byte) (root [32]byte, e
 	}
 	newRoot := next.root()
 	if err := w.persist(ctx, next, newRoot, full); err != nil {
-		w.settled = false
+		w.settled, w.stray = false, true
 		return w.root, fmt.Errorf("append: %w", err)
 	}
-	for _, key := range w.edge.tailKeys() {
-		if !next.hasTail(key) {
+	current := next.tailKeys(w.segmented())
+	for _, key := range append(w.edge.tailKeys(w.segmented()), w.foreign...) {
+		if !slices.Contains(current, key) {
 			w.garbage = append(w.garbage, key)
 		}
 	}
+	w.foreign = nil
 	w.edge, w.root, w.settled = next, newRoot, true
 	w.collect(ctx)
 	return w.root, nil
@@ -100,19 +113,25 @@ func (w *Writer) Append(ctx context.Context, entries [][]byte) (root [32]byte, e
 // exists with another content. One that is equal was left by a crash; it is
 // written again all the same, because nobody knows whether it is durable.
 func (w *Writer) checkFull(ctx context.Context, full []blob.Object) error {
-	for _, o := range full {
-		got, err := w.store.Get(ctx, o.Key)
-		if errors.Is(err, blob.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("look for %s: %w", o.Key, err)
-		}
-		if !bytes.Equal(got, o.Data) {
-			return fmt.Errorf("%s: %w", o.Key, ErrMismatch)
-		}
+	errs := make([]error, len(full))
+	slots := make(chan struct{}, lookers)
+	var looks sync.WaitGroup
+	for i, o := range full {
+		slots <- struct{}{}
+		looks.Go(func() {
+			defer func() { <-slots }()
+			got, err := w.store.Get(ctx, o.Key)
+			switch {
+			case errors.Is(err, blob.ErrNotFound):
+			case err != nil:
+				errs[i] = fmt.Errorf("look for %s: %w", o.Key, err)
+			case !bytes.Equal(got, o.Data):
+				errs[i] = fmt.Errorf("%s: %w", o.Key, ErrMismatch)
+			}
+		})
 	}
-	return nil
+	looks.Wait()
+	return errors.Join(errs...)
 }
 
 // persist writes in the order that the comment on Writer gives.
@@ -126,13 +145,16 @@ func (w *Writer) persist(ctx context.Context, next *edge, root Hash, full []blob
 			return fmt.Errorf("restore the head: %w", err)
 		}
 	}
-	if len(full) > 0 {
-		if err := w.store.Put(ctx, full...); err != nil {
-			return fmt.Errorf("write full tiles: %w", err)
+	whole, grown := w.tails(next)
+	if objects := slices.Concat(full, whole); len(objects) > 0 {
+		if err := w.store.Put(ctx, objects...); err != nil {
+			return fmt.Errorf("write tiles: %w", err)
 		}
 	}
-	if err := w.writeTails(ctx, next); err != nil {
-		return fmt.Errorf("write tails: %w", err)
+	if len(grown) > 0 {
+		if err := w.grow.Extend(ctx, grown...); err != nil {
+			return fmt.Errorf("write tails: %w", err)
+		}
 	}
 	h := head{next.size, root}
 	if err := w.store.Put(ctx, blob.Object{Key: headKey, Data: h.format()}); err != nil {
@@ -141,35 +163,56 @@ func (w *Writer) persist(ctx context.Context, next *edge, root Hash, full []blob
 	return nil
 }
 
-// writeTails makes the tails of next durable. A tail grows in place only if this
-// Writer wrote its first bytes itself and nothing has failed since; otherwise
-// what the object holds is not known well enough, and it is replaced as a whole.
-func (w *Writer) writeTails(ctx context.Context, next *edge) error {
-	var put []blob.Object
-	var grow []blob.Extension
-	for _, t := range next.tails(w.edge) {
+// tails returns the tails of next that are put, and those that grow. A tail grows
+// in place only if this Writer wrote its first bytes itself and nothing has failed
+// since; otherwise what the object holds is not known well enough, and it is
+// replaced as a whole.
+func (w *Writer) tails(next *edge) (whole []blob.Object, grown []blob.Extension) {
+	for _, t := range next.tails(w.edge, w.segmented(), w.settled) {
 		if t.from > 0 && w.settled && w.grow != nil {
-			grow = append(grow, blob.Extension{Key: t.key, Offset: int64(t.from), Data: t.data()})
+			grown = append(grown, blob.Extension{Key: t.key, Offset: int64(t.from), Data: t.data()})
 			continue
 		}
 		t.from = 0
-		put = append(put, blob.Object{Key: t.key, Data: t.data()})
+		whole = append(whole, blob.Object{Key: t.key, Data: t.data()})
 	}
-	if len(put) > 0 {
-		if err := w.store.Put(ctx, put...); err != nil {
-			return err
-		}
-	}
-	if len(grow) > 0 {
-		return w.grow.Extend(ctx, grow...)
-	}
-	return nil
+	return whole, grown
 }
 
-// collect removes tails that have become full. What cannot be removed now is
-// tried again with the next Append, or by the next OpenWriter.
+func (w *Writer) segmented() bool { return w.grow == nil }
+
+// collect removes tails that have become full, and after an error whatever else
+// nobody needs. What cannot be removed now is tried again with the next Append,
+// or by the next OpenWriter.
 func (w *Writer) collect(ctx context.Context) {
+	if w.stray && w.sweep(ctx) == nil {
+		w.stray, w.garbage = false, nil
+	}
 	if len(w.garbage) > 0 && w.store.Delete(ctx, w.garbage...) == nil {
 		w.garbage = nil
 	}
+}
+
+// sweep removes tails that no longer, or do not yet, count. The growing bundle in
+// the form in which another kind of store keeps it is left until this Writer has
+// written it.
+func (w *Writer) sweep(ctx context.Context) error {
+	current := w.edge.tailKeys(w.segmented())
+	foreign := w.edge.bundleKeys(!w.segmented())
+	var garbage []string
+	for key, err := range w.store.List(ctx, tailPrefix) {
+		switch {
+		case err != nil:
+			return err
+		case key == headKey || slices.Contains(current, key):
+		case !w.settled && slices.Contains(foreign, key):
+			w.foreign = append(w.foreign, key)
+		default:
+			garbage = append(garbage, key)
+		}
+	}
+	if len(garbage) == 0 {
+		return nil
+	}
+	return w.store.Delete(ctx, garbage...)
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/trialog/trialog/services/internal/tile"
+	"github.com/trialog/trialog/api/tile"
 )
 
 func format(t testing.TB, entries [][]byte) []byte {
@@ -17,6 +17,15 @@ func format(t testing.TB, entries [][]byte) []byte {
 		}
 	}
 	return data
+}
+
+// entriesFrom returns n entries, some of them empty, that differ from index to index.
+func entriesFrom(first uint64, n int) [][]byte {
+	entries := make([][]byte, n)
+	for i := range entries {
+		entries[i] = bytes.Repeat([]byte{byte(first) + byte(i)}, i%7)
+	}
+	return entries
 }
 
 func TestBundle(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/trialog/trialog/services/internal/tile"
+	"github.com/trialog/trialog/api/tile"
 )
 
 func TestPathsAccepted(t *testing.T) {
