@@ -82,7 +82,7 @@ func (f *File) Swap(_ context.Context, old, next Record) error {
 		return err
 	case got != old:
 		return ErrConflict
-	case !next.follows(old):
+	case !next.Follows(old):
 		return ErrBackwards
 	}
 	return f.write(next)

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -34,98 +33,16 @@ func holds(t *testing.T, f *File, want Record) {
 	}
 }
 
-func TestLife(t *testing.T) {
+func TestFileIsKept(t *testing.T) {
 	ctx, path := context.Background(), filepath.Join(t.TempDir(), "register")
 	f := open(t, path)
-	if _, err := f.Read(ctx); !errors.Is(err, ErrMissing) {
-		t.Errorf("read before it was made: %v", err)
-	}
-	if err := f.Swap(ctx, record(0), record(1)); !errors.Is(err, ErrMissing) {
-		t.Errorf("swap before it was made: %v", err)
-	}
-	if err := f.Create(ctx, record(0)); err != nil {
+	if err := f.Create(ctx, record(5)); err != nil {
 		t.Fatal(err)
-	}
-	if err := f.Create(ctx, record(9)); !errors.Is(err, ErrExists) {
-		t.Errorf("made twice: %v", err)
-	}
-	holds(t, f, record(0))
-	if err := f.Swap(ctx, record(0), record(5)); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Swap(ctx, record(5), record(5)); err != nil {
-		t.Errorf("swapped for itself: %v", err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	holds(t, open(t, path), record(5))
-}
-
-func TestSwapRefused(t *testing.T) {
-	ctx, f := context.Background(), open(t, filepath.Join(t.TempDir(), "register"))
-	now := record(5)
-	if err := f.Create(ctx, now); err != nil {
-		t.Fatal(err)
-	}
-	other := func(change func(*Record)) Record {
-		r := now
-		change(&r)
-		return r
-	}
-	for name, tt := range map[string]struct {
-		old, next Record
-		want      error
-	}{
-		"another size":          {record(4), record(6), ErrConflict},
-		"another root":          {other(func(r *Record) { r.Root[9]++ }), record(6), ErrConflict},
-		"another origin":        {other(func(r *Record) { r.Origin += "0" }), record(6), ErrConflict},
-		"not sealed":            {other(func(r *Record) { r.Sealed = true }), record(6), ErrConflict},
-		"back":                  {now, record(4), ErrBackwards},
-		"other root, same size": {now, other(func(r *Record) { r.Root[9]++ }), ErrBackwards},
-		"to another origin":     {now, other(func(r *Record) { r.Origin += "0"; r.Size++ }), ErrBackwards},
-		"unreadable origin":     {now, other(func(r *Record) { r.Origin = "a\nb" }), ErrBackwards},
-		"too large":             {now, other(func(r *Record) { r.Size = 1 << 63 }), ErrCorrupt},
-	} {
-		if err := f.Swap(ctx, tt.old, tt.next); !errors.Is(err, tt.want) {
-			t.Errorf("%s: %v, expected %v", name, err, tt.want)
-		}
-		holds(t, f, now)
-	}
-	sealed := other(func(r *Record) { r.Sealed = true })
-	if err := f.Swap(ctx, now, sealed); err != nil {
-		t.Fatal(err)
-	}
-	for _, next := range []Record{now, record(6), other(func(r *Record) { r.Sealed = true; r.Size++ })} {
-		if err := f.Swap(ctx, sealed, next); !errors.Is(err, ErrBackwards) {
-			t.Errorf("a sealed register goes on to %+v: %v", next, err)
-		}
-	}
-	holds(t, f, sealed)
-}
-
-func TestOneOfManySwaps(t *testing.T) {
-	ctx, f := context.Background(), open(t, filepath.Join(t.TempDir(), "register"))
-	if err := f.Create(ctx, record(0)); err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	won := make(chan uint64, 20)
-	for i := range uint64(20) {
-		wg.Go(func() {
-			switch err := f.Swap(ctx, record(0), record(i+1)); {
-			case err == nil:
-				won <- i + 1
-			case !errors.Is(err, ErrConflict):
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if len(won) != 1 {
-		t.Fatalf("%d swaps of one record succeeded", len(won))
-	}
-	holds(t, f, record(<-won))
 }
 
 func TestLock(t *testing.T) {
