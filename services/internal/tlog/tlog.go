@@ -112,9 +112,18 @@ var (
 	ErrRange = errors.New("beyond the log's size")
 	// ErrNotFound: there is no log here.
 	ErrNotFound = errors.New("no such log")
+	// ErrOwned: somebody else owns the log, or has taken it over. A handle that
+	// says so for a write says so for every later one, and stored nothing.
+	ErrOwned = errors.New("log is owned by somebody else")
 	// ErrLocked: another process, or another handle of this one, has the storage
-	// open for writing.
-	ErrLocked = errors.New("log storage is in use")
+	// open for writing. It matches ErrOwned.
+	ErrLocked = fmt.Errorf("log storage is in use: %w", ErrOwned)
+	// ErrUnavailable: the storage does not answer at the moment, or cannot take
+	// the write as things are. A write that fails so stored nothing.
+	ErrUnavailable = errors.New("log storage is unavailable")
+	// ErrUnsafe: the storage is set up in a way that may lose what it has
+	// acknowledged. It is not opened.
+	ErrUnsafe = errors.New("log storage is not durable")
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("log is closed")
 )

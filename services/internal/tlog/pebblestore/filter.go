@@ -67,17 +67,26 @@ func (f *filter) mayHold(treeID int64, identity []byte) bool {
 	return true
 }
 
-// load adds, in the background, the identities that are in the store now. Those
+// loadFilter adds, in the background, the identities that are in the store now. Those
 // written later are added by their writers.
 func (s *Store) loadFilter() error {
+	// The sizes are read before the rows are: what is appended from now on does not
+	// make the count too small.
+	sizes, err := s.sizes()
+	if err != nil {
+		return err
+	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindIdentity}, UpperBound: []byte{kindIdentity + 1}})
 	if err != nil {
 		return fmt.Errorf("reading the identity index: %w", s.fault.mark(err))
 	}
 	s.filter.wg.Go(func() {
+		counts := map[int64]uint64{}
 		for ok := it.First(); ok && !s.filter.stop.Load(); ok = it.Next() {
 			if key := it.Key(); len(key) == idKeySize {
-				s.filter.add(int64(binary.BigEndian.Uint64(key[1:])), key[treePrefixSize:])
+				treeID := int64(binary.BigEndian.Uint64(key[1:]))
+				s.filter.add(treeID, key[treePrefixSize:])
+				counts[treeID]++
 			}
 		}
 		if err := errors.Join(it.Error(), it.Close()); err != nil {
@@ -85,7 +94,11 @@ func (s *Store) loadFilter() error {
 			s.fault.log.Error("reading the identity index failed", "error", s.fault.mark(err))
 			return
 		}
-		s.filter.ready.Store(!s.filter.stop.Load())
+		if s.filter.stop.Load() {
+			return
+		}
+		s.judgeCounts(sizes, counts)
+		s.filter.ready.Store(true)
 	})
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 //	l tree index               → leaf record
 //	i tree identity            → identity row: sequenced at, or queued at
 //	q tree time identity       → leaf record, waiting (LOG trees only)
+//	x tree                     → empty: the identity rows are to be made again
 const (
 	kindFormat   = 'F'
 	kindTree     = 'A'
@@ -25,10 +26,11 @@ const (
 	kindLeaf     = 'l'
 	kindIdentity = 'i'
 	kindQueue    = 'q'
+	kindRebuild  = 'x'
 )
 
 // treeKinds are the kinds whose rows go when a tree is deleted for good.
-const treeKinds = "Artliq"
+const treeKinds = "Artliqx"
 
 const (
 	hashSize       = 32

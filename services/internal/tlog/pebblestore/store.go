@@ -40,6 +40,9 @@ type Options struct {
 	// MemTableBytes is the size of one memtable, of which up to four exist at
 	// once; 0 means 64 MiB. Smaller ones mean more compaction.
 	MemTableBytes uint64
+	// RebuildIdentities makes the identity index again from the leaves, also if
+	// nothing was found wrong with it.
+	RebuildIdentities bool
 	// Now is the clock for the creation and update times of trees; nil means
 	// time.Now. Nothing about leaves depends on it.
 	Now func() time.Time
@@ -111,10 +114,21 @@ func Open(dir string, opts Options) (*Store, error) {
 		open: map[io.Closer]struct{}{}, trees: map[int64]*treeLocks{},
 	}
 	f.lock = lock
-	if err := errors.Join(s.checkFormat(), s.loadFilter()); err != nil {
+	if err := s.prepare(opts); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// prepare checks what is in the store before anybody uses it.
+func (s *Store) prepare(opts Options) error {
+	if err := s.checkFormat(); err != nil {
+		return err
+	}
+	if err := s.restoreIdentities(opts.RebuildIdentities); err != nil {
+		return err
+	}
+	return s.loadFilter()
 }
 
 // makeDir creates dir and makes the entries of the directories that it created

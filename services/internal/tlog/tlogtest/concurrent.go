@@ -70,6 +70,30 @@ func testRacingIdentities(t *testing.T, open Opener) {
 	}
 }
 
+// testRacingRepeats lets writers store the same leaves at the same indexes: all of
+// them succeed, and the leaves are there once.
+func testRacingRepeats(t *testing.T, open Opener) {
+	ctx := context.Background()
+	l := openFor(t, open)
+	const rounds, width = 10, 20
+	all := Leaves(0, rounds*width)
+	for round := range uint64(rounds) {
+		var wg sync.WaitGroup
+		for w := range uint64(4) {
+			wg.Go(func() {
+				// Each begins a little earlier than the one before.
+				first := max(round*width, 3*w) - 3*w
+				if err := l.Append(ctx, first, all[first:(round+1)*width]); err != nil {
+					t.Errorf("Append: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		mustIntegrate(t, l, (round+1)*width)
+	}
+	CheckWhole(t, l, all)
+}
+
 // testRacingReaders reads, looks up and proves while the log grows.
 func testRacingReaders(t *testing.T, open Opener) {
 	ctx := context.Background()

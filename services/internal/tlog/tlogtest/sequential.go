@@ -1,6 +1,7 @@
 package tlogtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -137,6 +138,20 @@ func testRepeat(t *testing.T, open Opener) {
 	mustAppend(t, l, 25, all[25:45]) // old, new, old
 	mustAppend(t, l, 0, all)
 	mustIntegrate(t, l, 50)
+	CheckWhole(t, l, all)
+}
+
+// testLargeBatches appends more at once than is integrated at once, and values of
+// the greatest length, and repeats the whole but for one leaf.
+func testLargeBatches(t *testing.T, open Opener) {
+	l := openFor(t, open)
+	all := Leaves(0, 9000)
+	for i := range 20 {
+		all[i*100].Value = bytes.Repeat([]byte{byte(i)}, tlog.MaxValue)
+	}
+	mustAppend(t, l, 0, all[:8999])
+	mustAppend(t, l, 0, all)
+	mustIntegrate(t, l, 9000)
 	CheckWhole(t, l, all)
 }
 

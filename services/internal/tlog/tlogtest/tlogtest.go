@@ -33,6 +33,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Opener) {
 		{"Leaves", testLeaves},
 		{"Gap", testGap},
 		{"Repeat", testRepeat},
+		{"LargeBatches", testLargeBatches},
 		{"Conflicts", testConflicts},
 		{"ConflictStoresNothing", testConflictStoresNothing},
 		{"Invalid", testInvalid},
@@ -44,6 +45,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Opener) {
 		{"Cancelled", testCancelled},
 		{"RacingAppends", testRacingAppends},
 		{"RacingIdentities", testRacingIdentities},
+		{"RacingRepeats", testRacingRepeats},
 		{"RacingReaders", testRacingReaders},
 		{"CloseWhileBusy", testCloseWhileBusy},
 	} {

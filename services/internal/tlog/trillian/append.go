@@ -175,7 +175,10 @@ func (l *Log) conflict(ctx context.Context, leaf *trillian.LogLeaf) error {
 // outcome adds ErrUnknownOutcome to an error of a write unless it is clear that
 // the write did not take place.
 func outcome(err error) error {
-	for _, known := range []error{tlog.ErrUnknownOutcome, tlog.ErrFailed, tlog.ErrCorrupt, tlog.ErrClosed, storage.ErrTreeNeedsInit} {
+	for _, known := range []error{
+		tlog.ErrUnknownOutcome, tlog.ErrFailed, tlog.ErrCorrupt, tlog.ErrClosed, tlog.ErrOwned, tlog.ErrUnavailable,
+		tlog.ErrUnsafe, tlog.ErrInvalid, storage.ErrTreeNeedsInit,
+	} {
 		if errors.Is(err, known) {
 			return err
 		}

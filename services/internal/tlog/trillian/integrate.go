@@ -31,17 +31,28 @@ func (l *Log) Integrate(ctx context.Context) (tlog.Root, error) {
 	return *l.head.Load(), nil
 }
 
+// maxLost bounds how many answers one integration may lose.
+const maxLost = 3
+
 func (l *Log) integrate(ctx context.Context) error {
 	if l.behind { // the last try may have been written after all
 		if err := l.adopt(ctx); err != nil {
 			return err
 		}
 	}
-	for {
+	for lost := 0; ; {
 		// No guard window and no quota: the sequencer decides what is integrated
 		// when. A maximal root duration of 0 writes no root without new leaves.
 		l.behind = true
 		n, err := log.IntegrateBatch(l.context(ctx), l.tree, l.batchLimit, 0, 0, l.clock, l.storage, quota.Noop())
+		if errors.Is(err, tlog.ErrUnknownOutcome) && !errors.Is(err, tlog.ErrFailed) && lost < maxLost {
+			// The storage can still be asked what became of it.
+			if aerr := l.adopt(ctx); aerr != nil {
+				return errors.Join(err, aerr)
+			}
+			lost++
+			continue
+		}
 		if err != nil {
 			// Trillian does not wrap the errors that it passes on.
 			return outcome(errors.Join(err, ctx.Err()))
