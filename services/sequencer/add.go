@@ -19,6 +19,8 @@ type Request struct {
 	Granted []statement.Role
 	// Pending asks for an answer as soon as the entry is durable.
 	Pending bool
+
+	notes *notes // that came before in the same stream; may be nil
 }
 
 // Answer is an acknowledgement: Receipt for FINAL, Promise for PENDING.
@@ -31,25 +33,124 @@ type Answer struct {
 }
 
 // Add takes a statement in. The same statement again, whatever its signatures'
-// values and order, gives the same entry. After an error nothing was stored,
-// except that after ErrNotReady or the context's error the outcome is unknown:
-// the same call again resolves it.
+// values and order, gives the same entry, also while nothing new is taken in.
+// After an error nothing was stored, except that after ErrNotReady or the
+// context's error the outcome is unknown: the same call again resolves it.
 func (s *Sequencer) Add(ctx context.Context, req Request) (*Answer, error) {
-	if err := s.Ready(); err != nil {
-		return nil, errors.Join(ErrNotReady, err)
-	}
-	sub, known, err := s.prepare(ctx, req)
+	id, out, err := s.admit(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	out := known
-	if sub != nil {
-		if out, err = s.enqueue(ctx, sub); err != nil {
-			return nil, err
-		}
+	return s.acknowledge(ctx, req, id, out)
+}
+
+// admit brings a statement as far as step 4.
+func (s *Sequencer) admit(ctx context.Context, req Request) (statement.Identity, outcome, error) {
+	shut := s.Ready()
+	if shut != nil && !takesLookups(shut) {
+		return statement.Identity{}, outcome{}, errors.Join(ErrNotReady, shut)
 	}
-	answer := &Answer{Identity: out.identity, Index: out.index, Duplicate: out.duplicate}
-	if !req.Pending {
+	t := ticket{hint(req.Envelope), req.cost()}
+	if err := s.intake.take(t); err != nil {
+		return s.crowded(ctx, req, err)
+	}
+	if shut != nil {
+		defer s.intake.release(t)
+		return s.onlyKnown(ctx, req, shut)
+	}
+	if err := s.turns.take(ctx, t.organisation, 1); err != nil {
+		s.intake.release(t)
+		return statement.Identity{}, outcome{}, err
+	}
+	sub, known, found, err := s.prepare(ctx, req)
+	s.turns.done()
+	if err != nil || found {
+		s.intake.release(t)
+		if err != nil {
+			return statement.Identity{}, outcome{}, err
+		}
+		return sub.identity, known, nil
+	}
+	sub.ticket = s.booked(t, sub.stmt)
+	answer := make(chan outcome, 1)
+	sub.done = func(out outcome) { answer <- out }
+	s.enqueue(sub)
+	select {
+	case out := <-answer:
+		return sub.identity, out, out.err
+	case <-ctx.Done():
+		return statement.Identity{}, outcome{}, ctx.Err()
+	}
+}
+
+// lookupEvery: each so-manieth submission that finds no room is looked for in
+// the log, in case it is there.
+const lookupEvery = 8
+
+// crowded sends a submission away. Some are looked for in the log first: few,
+// and one at a time, so that sending away stays cheap.
+func (s *Sequencer) crowded(ctx context.Context, req Request, busy error) (statement.Identity, outcome, error) {
+	if s.sentAway.Add(1)%lookupEvery != 0 || !s.lookup.TryLock() {
+		return statement.Identity{}, outcome{}, busy
+	}
+	defer s.lookup.Unlock()
+	return s.onlyKnown(ctx, req, busy)
+}
+
+// booked returns the ticket under the organisation that the statement names.
+func (s *Sequencer) booked(t ticket, stmt *statement.Statement) ticket {
+	if t.organisation == stmt.Organisation {
+		return t
+	}
+	return s.intake.move(t, stmt.Organisation)
+}
+
+// onlyKnown answers for an entry that is in the log already, and returns shut
+// for everything else.
+func (s *Sequencer) onlyKnown(ctx context.Context, req Request, shut error) (statement.Identity, outcome, error) {
+	if err := s.turns.take(ctx, hint(req.Envelope), 1); err != nil {
+		return statement.Identity{}, outcome{}, err
+	}
+	sub, out, found, err := s.known(ctx, req)
+	s.turns.done()
+	switch {
+	case err != nil:
+		return statement.Identity{}, outcome{}, err
+	case !found:
+		return statement.Identity{}, outcome{}, shut
+	}
+	return sub.identity, out, nil
+}
+
+// takesLookups tells whether what keeps new statements out leaves the shard at
+// work, so that what is in it can be looked up.
+func takesLookups(shut error) bool {
+	if refused, ok := errors.AsType[*RefusedError](shut); ok {
+		return refused.Reason == Clock
+	}
+	return errors.Is(shut, ErrEnded) || errors.Is(shut, ErrBusy)
+}
+
+// enqueue hands a submission to the writer, who answers it. Its room in the
+// queue is that of its ticket.
+func (s *Sequencer) enqueue(sub *submission) {
+	s.queue <- sub
+	if s.stopped.Load() {
+		s.drain() // nobody else may come by
+	}
+}
+
+// acknowledge answers for an entry that is past step 4.
+func (s *Sequencer) acknowledge(ctx context.Context, req Request, id statement.Identity, out outcome) (*Answer, error) {
+	answer := &Answer{Identity: id, Index: out.index, Duplicate: out.duplicate}
+	if out.final != nil { // there is nothing to wait for
+		var err error
+		answer.Receipt, err = s.receipt(ctx, out.final, out.index, out.entry)
+		return answer, err
+	}
+	size := int64(len(out.entry)) + waiterBytes
+	if !req.Pending && s.waiting.take(size) {
+		defer s.waiting.release(size)
 		wait, cancel := context.WithTimeout(ctx, s.c.Limits.FinalWait)
 		defer cancel()
 		p, err := s.waitPublished(wait, out.index)
@@ -67,12 +168,16 @@ func (s *Sequencer) Add(ctx context.Context, req Request) (*Answer, error) {
 		}
 		answer.Receipt = nil
 	}
-	answer.Promise, err = s.promise(out.identity, out.outcome)
+	var err error
+	answer.Promise, err = s.promise(id, out)
 	return answer, err
 }
 
 // promise signs a pending record for an entry.
 func (s *Sequencer) promise(identity statement.Identity, out outcome) ([]byte, error) {
+	if out.final != nil {
+		return nil, fmt.Errorf("entry %d of an earlier shard is not this one's to promise", out.index)
+	}
 	p := receipt.Pending{
 		Log: s.c.Log, Origin: s.c.Origin, Identity: identity, Index: out.index, LeafHash: out.leaf,
 		Received: out.received, Deadline: out.received.Add(s.c.Limits.Promise),
@@ -82,127 +187,6 @@ func (s *Sequencer) promise(identity statement.Identity, out outcome) ([]byte, e
 		return nil, fmt.Errorf("sign the promise: %w", err)
 	}
 	return raw, nil
-}
-
-// placed is an outcome with its identity.
-type placed struct {
-	outcome
-	identity statement.Identity
-}
-
-// prepare does what needs no order: parsing, signatures, identity, beacon. It
-// returns either a submission for the writer or a known entry.
-func (s *Sequencer) prepare(ctx context.Context, req Request) (*submission, placed, error) {
-	env, stmt, err := statement.Parse(req.Envelope)
-	if err != nil {
-		return nil, placed{}, err
-	}
-	if stmt.Log != s.c.Log {
-		return nil, placed{}, &statement.FieldError{Field: "predicate.log", Reason: fmt.Sprintf("expected %q", s.c.Log)}
-	}
-	if err := s.verifySignatures(env, stmt); err != nil {
-		return nil, placed{}, err
-	}
-	id := stmt.Identity(env.Payload)
-	size, err := s.c.Ledger.Size()
-	if err != nil {
-		return nil, placed{}, err
-	}
-	known, found, err := s.find(ctx, id)
-	if err != nil {
-		return nil, placed{}, err
-	}
-	if found && known.index < s.durable.Load() {
-		return nil, placed{outcome: known, identity: id}, nil
-	}
-	if found {
-		// Its batch is under way: it may not even be durable, and nothing is
-		// promised before step 4. The writer knows when it has done that batch.
-		size = min(size, known.index)
-	}
-	b, refused := s.checkBeacon(ctx, stmt.Beacon, req.Beacon)
-	if refused != nil && ctx.Err() != nil {
-		return nil, placed{}, refused
-	}
-	return &submission{
-		envelope: env, stmt: stmt, identity: id, granted: req.Granted, notIn: size, beacon: b, refused: refused,
-		done: make(chan outcome, 1),
-	}, placed{}, nil
-}
-
-// verifySignatures resolves the signers' keys and checks their signatures.
-func (s *Sequencer) verifySignatures(env *statement.Envelope, stmt *statement.Statement) error {
-	keys := map[statement.KeyID]*statement.PublicKey{}
-	add := func(k *statement.PublicKey, ok bool) {
-		if ok {
-			keys[k.ID()] = k
-		}
-	}
-	if stmt.Kind == statement.KindKey {
-		add(stmt.EnrolledKey())
-		add(stmt.RecoveryKey())
-		org, err := s.c.Ledger.Organisation(stmt.Organisation)
-		if err != nil {
-			return err
-		}
-		if org != nil {
-			recovery, err := statement.ParsePublicKey(org.Recovery)
-			add(recovery, err == nil)
-		}
-	}
-	for i, id := range stmt.SignerIDs() {
-		if keys[id] != nil {
-			continue
-		}
-		public, err := s.enrolledKey(id)
-		if err != nil {
-			return err
-		}
-		if public == nil {
-			return forbid(fmt.Sprintf("predicate.signers[%d].key", i), "the key is not enrolled")
-		}
-		keys[id] = public
-	}
-	return statement.VerifySignatures(statement.PAE(statement.PayloadType, env.Payload), env.Signatures, stmt.SignerIDs(), keys)
-}
-
-// enrolledKey returns a key that is, or was, enrolled; nil if it never was.
-func (s *Sequencer) enrolledKey(id statement.KeyID) (*statement.PublicKey, error) {
-	if public, ok := s.keys.get(id); ok {
-		return public, nil
-	}
-	k, err := s.c.Ledger.Key(id)
-	if err != nil || k == nil {
-		return nil, err
-	}
-	public, err := statement.ParsePublicKey(k.DER)
-	if err != nil {
-		return nil, fmt.Errorf("read an enrolled key: %w", err)
-	}
-	return s.keys.put(id, public), nil
-}
-
-// enqueue hands a submission to the writer and waits for its answer.
-func (s *Sequencer) enqueue(ctx context.Context, sub *submission) (placed, error) {
-	if s.queued.Add(sub.bytes()) > s.c.Limits.QueueBytes {
-		s.queued.Add(-sub.bytes())
-		return placed{}, ErrBusy
-	}
-	select {
-	case s.queue <- sub:
-	default:
-		s.queued.Add(-sub.bytes())
-		return placed{}, ErrBusy
-	}
-	if err := s.Ready(); err != nil {
-		s.drain() // nobody else may come by
-	}
-	select {
-	case out := <-sub.done:
-		return placed{outcome: out, identity: sub.identity}, out.err
-	case <-ctx.Done():
-		return placed{}, ctx.Err()
-	}
 }
 
 // Ledger returns the derived state, for reads.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/trialog/trialog/api/checkpoint"
@@ -25,8 +26,9 @@ const (
 type beacon struct {
 	digest checkpoint.Hash
 	note   []byte
+	origin string
 	size   uint64
-	stored atomic.Bool
+	stored atomic.Bool // with the shard's own tiles
 }
 
 // object returns the beacon as a blob, and whether it has yet to be stored.
@@ -51,7 +53,7 @@ func (s *Sequencer) checkBeacon(ctx context.Context, named *statement.Beacon, no
 		if len(note) > 0 {
 			return nil, &statement.FieldError{Field: "beacon", Reason: "is given, but the statement names none"}
 		}
-		if head != nil {
+		if head != nil || len(s.lineage) > 0 {
 			return nil, &statement.FieldError{Field: "predicate.beacon", Reason: "missing, only the first statements of a log may lack one"}
 		}
 		return nil, nil //nolint:nilnil // none is named, and none is needed
@@ -67,10 +69,10 @@ func (s *Sequencer) checkBeacon(ctx context.Context, named *statement.Beacon, no
 			return nil, err
 		}
 	}
-	if named.Origin != s.c.Origin || named.Size != b.size {
+	if named.Origin != b.origin || named.Size != b.size {
 		return nil, &statement.FieldError{
 			Field:  "predicate.beacon",
-			Reason: fmt.Sprintf("the note is of %s at size %d", s.c.Origin, b.size),
+			Reason: fmt.Sprintf("the note is of %s at size %d", b.origin, b.size),
 		}
 	}
 	return b, nil
@@ -113,20 +115,16 @@ func (s *Sequencer) loadBeacon(ctx context.Context, head *published, named *stat
 		return nil, bad("is %d bytes, expected at most %d", len(note), maxBeacon)
 	}
 	if len(note) == 0 {
-		raw, err := s.c.Tiles.Get(ctx, BeaconPrefix+hex.EncodeToString(digest[:]))
-		if errors.Is(err, blob.ErrNotFound) {
-			return nil, bad("missing, the log does not hold the note that predicate.beacon.sha256 names")
-		} else if err != nil {
+		var err error
+		if note, stored, err = s.storedNote(ctx, digest); err != nil {
 			return nil, fmt.Errorf("read a beacon: %w", err)
+		} else if note == nil {
+			return nil, bad("missing, the log does not hold the note that predicate.beacon.sha256 names")
 		}
-		note, stored = raw, true
 	}
 	parsed, err := checkpoint.Parse(note)
 	if err != nil {
 		return nil, bad("%s", err)
-	}
-	if parsed.Digest() != digest { // only of a stored one: a given one was compared above
-		return nil, fmt.Errorf("the stored beacon %s is damaged", hex.EncodeToString(digest[:]))
 	}
 	cosigned, err := s.c.Policy.CheckNote(note)
 	if err != nil {
@@ -135,13 +133,14 @@ func (s *Sequencer) loadBeacon(ctx context.Context, head *published, named *stat
 	if line := s.strangeLine(parsed); line > 0 {
 		return nil, bad("signature line %d is by a key that the policy does not name, or the second one by its key", line)
 	}
-	if cosigned.Origin != s.c.Origin {
-		return nil, bad("is of origin %q, expected %q", cosigned.Origin, s.c.Origin)
+	shard := s.publishedOf(cosigned.Origin, head)
+	if shard == nil && cosigned.Origin != s.c.Origin {
+		return nil, bad("is of origin %q, expected %q or an earlier shard", cosigned.Origin, s.c.Origin)
 	}
-	if cosigned.Size == 0 || cosigned.Size > head.size() {
-		return nil, bad("is of size %d, expected 1 to %d, the newest published size", cosigned.Size, head.size())
+	if cosigned.Size == 0 || cosigned.Size > shard.size() {
+		return nil, bad("is of size %d, expected 1 to %d, the newest published size", cosigned.Size, shard.size())
 	}
-	root, err := head.tree.RootAt(ctx, cosigned.Size)
+	root, err := shard.tree.RootAt(ctx, cosigned.Size)
 	if err != nil {
 		return nil, fmt.Errorf("compute the root at the beacon's size: %w", err)
 	}
@@ -151,7 +150,35 @@ func (s *Sequencer) loadBeacon(ctx context.Context, head *published, named *stat
 			"beacon", hex.EncodeToString(digest[:]))
 		return nil, bad("contradicts the log at size %d", cosigned.Size)
 	}
-	b := &beacon{digest: digest, note: note, size: cosigned.Size}
+	b := &beacon{digest: digest, note: note, origin: cosigned.Origin, size: cosigned.Size}
 	b.stored.Store(stored)
 	return s.beacons.put(b.digest, b), nil
+}
+
+// storedNote returns the note with this digest that the log holds, nil if there
+// is none, and whether it lies with the shard's own tiles.
+func (s *Sequencer) storedNote(ctx context.Context, digest checkpoint.Hash) (note []byte, own bool, err error) {
+	key := BeaconPrefix + hex.EncodeToString(digest[:])
+	raw, err := s.c.Tiles.Get(ctx, key)
+	switch {
+	case err == nil && sha256.Sum256(raw) != digest:
+		return nil, false, fmt.Errorf("the stored note %s is damaged", hex.EncodeToString(digest[:]))
+	case err == nil:
+		return raw, true, nil
+	case !errors.Is(err, blob.ErrNotFound):
+		return nil, false, err
+	}
+	for _, a := range slices.Backward(s.lineage) {
+		if final := a.final.Load(); final != nil && final.note.Digest() == digest {
+			return final.note.Bytes(), false, nil
+		}
+		raw, err := a.Tiles.Get(ctx, key)
+		switch {
+		case err == nil && sha256.Sum256(raw) == digest:
+			return raw, false, nil
+		case err != nil && !errors.Is(err, blob.ErrNotFound):
+			return nil, false, fmt.Errorf("predecessor %q: %w", a.Origin, err)
+		}
+	}
+	return nil, false, nil
 }

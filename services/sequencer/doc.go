@@ -14,9 +14,15 @@
 //	8 publish the cosigned note, durably
 //	9 FINAL: answer with receipts
 //
-// Steps 1 to 4 are the work of the writer, 5 to 8 of the publisher; they run at
-// the same time, each on its own newest batch. There is nothing that a restart
-// does not repair or refuse, so a failure whose outcome nobody knows ends Run.
+// What needs no order, parsing and verifying, is done before, by as many at a
+// time as there are processors; intake sends away, before anything costly is
+// done, whoever finds no room. Steps 1 and 2 of a batch are done while 3 and 4 of
+// the one before are, and 5 to 8 go on beside them, each on its own newest batch.
+// There is nothing that a restart does not repair or refuse, so a failure whose
+// outcome nobody knows ends Run.
+//
+// Add answers with whole receipts, one statement a call. ServeStream answers with
+// receipts in parts: what many of them have in common is sent once.
 //
 // Trust: the submitter for nothing; the gateway for whom it admits; the store,
 // the tiles and the ledger for being there; the register for being newer than

@@ -3,6 +3,7 @@ package sequencer
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/trialog/trialog/api/statement"
 )
@@ -25,6 +26,9 @@ const (
 	Owned Reason = "owned"
 	// Ended: the shard is sealed.
 	Ended Reason = "sealed"
+	// Clock: most of the time sources disagree with this machine's clock. It is
+	// the one reason that goes away by itself.
+	Clock Reason = "clock"
 	// Failed: a write has failed in a way that only a restart can resolve.
 	Failed Reason = "storage-failed"
 )
@@ -48,13 +52,29 @@ func refuse(reason Reason, format string, args ...any) error {
 // Errors of Add. A *statement.FieldError says that the submission itself is
 // wrong; nothing was stored.
 var (
-	// ErrBusy: the queues are full; try again later.
+	// ErrBusy: as much is under way as the log bears, or as one organisation may
+	// have of it; try again later. It comes as a *BusyError.
 	ErrBusy = errors.New("the log is busy")
+	// ErrEnded: the shard has ended; its successor takes statements in.
+	ErrEnded = errors.New("the shard has ended")
 	// ErrNotReady: the sequencer is starting, has refused, or is stopping.
 	ErrNotReady = errors.New("the log takes nothing in at the moment")
 	// ErrNotFound: there is no such statement, or no checkpoint has it yet.
 	ErrNotFound = errors.New("no such statement in the log")
 )
+
+// BusyError is an ErrBusy that says when to try again.
+type BusyError struct {
+	// After is how long it takes until what is under way will have been dealt
+	// with, at the rate of late.
+	After time.Duration
+}
+
+// Error implements error.
+func (e *BusyError) Error() string { return ErrBusy.Error() }
+
+// Is makes errors.Is(err, ErrBusy) true.
+func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
 // ForbiddenError says that the signers may not say this. Nothing was stored.
 type ForbiddenError struct {

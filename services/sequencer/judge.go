@@ -16,14 +16,17 @@ import (
 type earlier func(statement.Identity) *statement.Statement
 
 // judge decides whether a well-formed and well-signed statement may be said now:
-// what it takes for its beacon, who may say it, what must precede it, and whether
-// it continues its chain.
+// what it takes for its beacon, who may say it, what must precede it, whether a
+// shard begins or ends as it must, and whether it continues its chain.
 func (s *Sequencer) judge(ctx context.Context, view ledger.View, sub *submission, before earlier) error {
 	if sub.refused != nil {
 		return sub.refused
 	}
 	stmt := sub.stmt
 	if err := judgeKeys(view, sub); err != nil {
+		return err
+	}
+	if err := s.judgeSuccession(view, stmt); err != nil {
 		return err
 	}
 	if err := judgeTrial(view, stmt); err != nil {
@@ -286,15 +289,12 @@ func (s *Sequencer) judgeReferences(ctx context.Context, stmt *statement.Stateme
 		}
 		other := before(ref.id)
 		if other == nil {
-			index, found, err := s.c.Tree.Find(ctx, ref.id)
-			if err != nil {
-				return storeError("look for the referenced statement", err)
-			}
-			if !found {
-				return &statement.FieldError{Field: ref.field, Reason: "the log holds no statement with this identity"}
-			}
-			if other, err = s.statementAt(ctx, index); err != nil {
+			var err error
+			if other, err = s.statementOf(ctx, ref.id); err != nil {
 				return err
+			}
+			if other == nil {
+				return &statement.FieldError{Field: ref.field, Reason: "the log holds no statement with this identity"}
 			}
 		}
 		if other.Trial != stmt.Trial || other.Kind != stmt.Kind {

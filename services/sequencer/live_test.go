@@ -25,11 +25,11 @@ import (
 
 func TestQuorumLostAndHealed(t *testing.T) {
 	w := newWorld(t)
-	w.limits.FinalWait = 30 * time.Millisecond
 	if err := w.start(); err != nil {
 		t.Fatal(err)
 	}
 	w.enrol()
+	w.seq.c.Limits.FinalWait = 30 * time.Millisecond // from now on
 	const before = 2
 	if _, err := w.seq.waitPublished(t.Context(), before-1); err != nil {
 		t.Fatal(err)
@@ -258,7 +258,9 @@ func TestNothingIsPromisedEarly(t *testing.T) {
 			for range 3 {
 				go submit()
 			}
-			await(func() bool { return len(w.seq.queue) == 3 || len(results) > 0 })
+			await(func() bool { // all are under way, and none waits for the writer
+				return w.seq.intake.load().items == 4 && len(w.seq.queue) == 0 || len(results) > 0
+			})
 			if len(results) != 0 {
 				t.Fatalf("answered before step 4: %+v", <-results)
 			}
@@ -282,7 +284,8 @@ func TestNothingIsPromisedEarly(t *testing.T) {
 	}
 }
 
-// TestPipelined: statements may refer to others that are in the same batch.
+// TestPipelined: statements may refer to others that are on their way into the
+// log, while the batch before them is held up.
 func TestPipelined(t *testing.T) {
 	c := newCast(t)
 	var g *gate
@@ -302,6 +305,7 @@ func TestPipelined(t *testing.T) {
 	s2.Amends, s2.Supersedes = id1, id1
 	blocker := c.newTrial("P1")
 	reached, open := g.shut()
+	stored := c.seq.stored.Load() + 1
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, err := c.seq.Add(context.Background(), blocker); err != nil {
@@ -318,14 +322,14 @@ func TestPipelined(t *testing.T) {
 			}
 			c.check(a.Receipt, fmt.Sprint("version ", i+2))
 		})
-		await(func() bool { return len(c.seq.queue) > i })
+		await(func() bool { return c.seq.stored.Load() > stored+uint64(i) })
 	}
 	open <- nil
 	wg.Wait()
 }
 
 func TestBusy(t *testing.T) {
-	for name, limits := range map[string]Limits{"places": {Queue: 2}, "bytes": {QueueBytes: 6000}} {
+	for name, limits := range map[string]Limits{"places": {Queue: 2}, "bytes": {QueueBytes: 60000}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.limits.Queue, w.limits.QueueBytes = limits.Queue, limits.QueueBytes
@@ -361,13 +365,13 @@ func TestBusy(t *testing.T) {
 			await(func() bool { // whoever got in waits, and all others were sent away
 				mu.Lock()
 				defer mu.Unlock()
-				queued := len(w.seq.queue)
-				return queued > 0 && busy+queued == 9
+				inside := w.seq.intake.load().items
+				return inside > 1 && busy+inside == 10
 			})
 			open <- nil
 			wg.Wait()
-			if busy == 0 || busy > 8 || w.seq.queued.Load() != 0 {
-				t.Errorf("%d of 9 were told that the log is busy, %d bytes are left in the queue", busy, w.seq.queued.Load())
+			if left := w.seq.intake.load(); busy == 0 || busy > 8 || left != (load{}) {
+				t.Errorf("%d of 9 were told that the log is busy, %+v is left under way", busy, left)
 			}
 			for _, r := range requests {
 				if _, err := w.seq.Add(context.Background(), r); err != nil {
@@ -478,26 +482,29 @@ func TestQueueIsAnswered(t *testing.T) {
 	if err := os.Remove(filepath.Join(w.dir, "register")); err != nil {
 		t.Fatal(err)
 	}
-	env := w.sign(w.draft(statement.KindProtocol, "T1", []*statement.PrivateKey{w.admin}, func(s *statement.Statement) {
-		s.MediaType, s.Subject, s.Digest = "text/plain", statement.SubjectSHA256, sum("x")
-	}), w.admin)
-	sub := func() *submission { return &submission{envelope: env, done: make(chan outcome, 1)} }
-	early := sub()
-	w.seq.queued.Add(early.bytes())
-	w.seq.queue <- early
+	answers := make(chan outcome, 1)
+	submit := func() {
+		sub := &submission{ticket: ticket{"acme", 100}, done: func(out outcome) { answers <- out }}
+		if err := w.seq.intake.take(sub.ticket); err != nil {
+			t.Fatal(err)
+		}
+		w.seq.enqueue(sub)
+	}
+	submit()
 	var no *RefusedError
 	if err := w.seq.Run(t.Context()); !errors.As(err, &no) || no.Reason != RegisterMissing {
 		t.Errorf("it ended with %v", err)
 	}
-	if out := <-early.done; !errors.Is(out.err, ErrNotReady) {
+	if out := <-answers; !errors.Is(out.err, ErrNotReady) {
 		t.Errorf("answer %+v", out)
 	}
 	// One that slips in afterwards takes care of itself.
-	if _, err := w.seq.enqueue(t.Context(), sub()); !errors.Is(err, ErrNotReady) {
-		t.Errorf("afterwards: %v", err)
+	submit()
+	if out := <-answers; !errors.Is(out.err, ErrNotReady) {
+		t.Errorf("afterwards: %+v", out)
 	}
-	if n := w.seq.queued.Load(); n != 0 {
-		t.Errorf("%d bytes are left in an empty queue", n)
+	if left := w.seq.intake.load(); left != (load{}) {
+		t.Errorf("%+v is under way in an empty queue", left)
 	}
 }
 

@@ -10,20 +10,68 @@ import (
 	"github.com/trialog/trialog/services/internal/tlog"
 )
 
-// find looks for a statement in the store.
+// find looks for a statement in the store, then in the predecessors.
 func (s *Sequencer) find(ctx context.Context, id statement.Identity) (outcome, bool, error) {
 	index, found, err := s.c.Tree.Find(ctx, id)
 	if err != nil {
 		return outcome{}, false, storeError("look for the statement", err)
 	}
 	if !found {
-		return outcome{}, false, nil
+		return s.findEarlier(ctx, id)
 	}
 	raw, e, err := s.entryAt(ctx, index)
 	if err != nil {
 		return outcome{}, false, err
 	}
 	return outcome{index: index, received: e.Received, leaf: entry.LeafHash(raw), duplicate: true}, true, nil
+}
+
+// findEarlier looks for a statement in the predecessors. What the ledger says of
+// its place is held against the entry there.
+func (s *Sequencer) findEarlier(ctx context.Context, id statement.Identity) (outcome, bool, error) {
+	if len(s.lineage) == 0 {
+		return outcome{}, false, nil
+	}
+	place, found, err := s.c.Ledger.Find(id)
+	if err != nil || !found {
+		return outcome{}, false, err
+	}
+	final := s.publishedOf(place.Origin, nil)
+	if final == nil {
+		return outcome{}, false, nil // it has not ended: it is the one to be asked
+	}
+	raw, err := final.tree.Entry(ctx, place.Index)
+	if err != nil {
+		return outcome{}, false, storeError(fmt.Sprintf("read entry %d of %q", place.Index, place.Origin), err)
+	}
+	e, _, got, err := readEntry(raw)
+	if err == nil && got != id {
+		err = errors.New("it holds another statement than the ledger says")
+	}
+	if err != nil {
+		return outcome{}, false, fmt.Errorf("read entry %d of %q: %w", place.Index, place.Origin, err)
+	}
+	return outcome{
+		index: place.Index, received: e.Received, leaf: entry.LeafHash(raw), entry: raw, duplicate: true, final: final,
+	}, true, nil
+}
+
+// statementOf returns the statement with this identity in the log; nil if there
+// is none.
+func (s *Sequencer) statementOf(ctx context.Context, id statement.Identity) (*statement.Statement, error) {
+	index, found, err := s.c.Tree.Find(ctx, id)
+	if err != nil {
+		return nil, storeError("look for a statement", err)
+	}
+	if found {
+		return s.statementAt(ctx, index)
+	}
+	out, found, err := s.findEarlier(ctx, id)
+	if err != nil || !found {
+		return nil, err
+	}
+	_, stmt, _, err := readEntry(out.entry)
+	return stmt, err
 }
 
 // entryAt reads an entry that the store says it has.
@@ -50,9 +98,12 @@ func (s *Sequencer) Find(ctx context.Context, id statement.Identity) ([]byte, ui
 		return nil, 0, err
 	}
 	head := s.head()
+	if found && out.final != nil {
+		head = out.final
+	}
 	if !found || head.size() <= out.index {
 		return nil, 0, ErrNotFound
 	}
-	raw, err := s.receipt(ctx, head, out.index, nil)
+	raw, err := s.receipt(ctx, head, out.index, out.entry)
 	return raw, out.index, err
 }

@@ -29,6 +29,9 @@ func (p *publisher) run(ctx context.Context) error {
 	if err := p.settle(ctx); err != nil {
 		return err
 	}
+	if err := p.seal(ctx); err != nil { // if it ended, and a crash came in between
+		return err
+	}
 	var want tlog.Root // the newest root that is not published yet
 	retry := time.NewTimer(0)
 	defer retry.Stop()
@@ -138,6 +141,32 @@ func (p *publisher) checkpoint(ctx context.Context, want tlog.Root) error {
 		return refuse(Failed, "publish: %w", err)
 	}
 	s.publish(&published{note: cosigned, tree: tree})
+	return p.seal(ctx)
+}
+
+// seal closes the register for ever once the shard's last entry is published.
+func (p *publisher) seal(ctx context.Context) error {
+	s := p.s
+	ends := s.endsAt.Load()
+	if ends == 0 || s.head().size() < ends {
+		return nil
+	}
+	if !p.registered.Sealed {
+		sealed := p.registered
+		sealed.Sealed = true
+		if err := fault.Hit("seal.before"); err != nil {
+			return refuse(Failed, "seal the register: %w", err)
+		}
+		if err := swap(ctx, s.c.Register, p.registered, sealed); err != nil {
+			return err
+		}
+		if err := fault.Hit("seal.after"); err != nil {
+			return refuse(Failed, "seal the register: %w", err)
+		}
+		p.registered = sealed
+		s.log.Info("the shard has ended", "size", ends)
+	}
+	s.end()
 	return nil
 }
 

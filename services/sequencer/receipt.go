@@ -8,6 +8,7 @@ import (
 	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/services/sequencer/ledger"
 )
 
 // receipt builds the receipt of an entry under a published checkpoint. known is
@@ -62,7 +63,10 @@ func (s *Sequencer) beaconNote(ctx context.Context, digest statement.Digest) ([]
 	if b, ok := s.beacons.get([32]byte(digest)); ok {
 		return b.note, nil
 	}
-	raw, err := s.c.Tiles.Get(ctx, BeaconPrefix+digest.String())
+	raw, _, err := s.storedNote(ctx, [32]byte(digest))
+	if err == nil && raw == nil {
+		err = fmt.Errorf("the note %s is not there", digest)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read a beacon: %w", err)
 	}
@@ -76,7 +80,8 @@ type signature struct {
 }
 
 // enrolments collects the enrolments of the signers' keys and of the keys that
-// those rest on, up to the organisations' first ones.
+// those rest on, up to the organisations' first ones. Those of an earlier shard
+// are proven under its last checkpoint.
 func (s *Sequencer) enrolments(ctx context.Context, p *published, stmt *statement.Statement) ([]receipt.Enrolment, error) {
 	var list []receipt.Enrolment
 	seen := map[statement.KeyID]bool{}
@@ -112,18 +117,32 @@ func (s *Sequencer) enrolments(ctx context.Context, p *published, stmt *statemen
 			todo = append(todo, signature{org.First, sig.organisation})
 			continue
 		}
-		known, _ := s.enrolled.get(key.Index)
-		raw, proof, err := s.prove(ctx, p, key.Index, known)
+		e, err := s.enrolment(ctx, p, key)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("key %s: %w", sig.key, err)
 		}
-		if known == nil {
-			s.enrolled.put(key.Index, raw)
-		}
-		list = append(list, receipt.Enrolment{Entry: raw, Proof: proof})
+		list = append(list, e)
 		for _, by := range key.By {
 			todo = append(todo, signature{by, key.Organisation})
 		}
 	}
 	return list, nil
+}
+
+// enrolment proves the enrolment of a key, under p if it lies in the same shard.
+func (s *Sequencer) enrolment(ctx context.Context, p *published, key *ledger.Key) (receipt.Enrolment, error) {
+	if origin := p.note.Checkpoint().Origin; key.Origin != origin {
+		if p = s.publishedOf(key.Origin, nil); p == nil {
+			return receipt.Enrolment{}, fmt.Errorf("it was enrolled in %q, behind an entry of %q", key.Origin, origin)
+		}
+	}
+	known, _ := s.enrolled.get(key.Place)
+	raw, proof, err := s.prove(ctx, p, key.Index, known)
+	if err != nil {
+		return receipt.Enrolment{}, err
+	}
+	if known == nil {
+		s.enrolled.put(key.Place, raw)
+	}
+	return receipt.Enrolment{Entry: raw, Proof: proof}, nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/trialog/trialog/api/statement"
 )
 
-// retryAfter is what a busy or unready log asks a client to wait.
+// retryAfter is what an unready log asks a client to wait.
 const retryAfter = time.Second
 
 // Server serves a Sequencer over gRPC, to gateways only.
@@ -29,6 +29,15 @@ type Server struct {
 // Register adds the service to a gRPC server.
 func (s *Sequencer) Register(r grpc.ServiceRegistrar) {
 	trialogv1.RegisterSequencerServiceServer(r, &Server{sequencer: s})
+}
+
+// ServerOptions are the settings that suit the service: streams of large
+// messages, over few connections.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.WriteBufferSize(128 << 10), grpc.ReadBufferSize(128 << 10),
+		grpc.InitialWindowSize(1 << 20), grpc.InitialConnWindowSize(4 << 20),
+	}
 }
 
 // Add implements trialogv1.SequencerServiceServer.
@@ -44,7 +53,7 @@ func (v *Server) Add(ctx context.Context, req *trialogv1.AddRequest) (*trialogv1
 	}
 	a, err := v.sequencer.Add(ctx, r)
 	if err != nil {
-		return nil, v.status(ctx, "add", err)
+		return nil, v.sequencer.status(ctx, "add", err)
 	}
 	state := trialogv1.State_STATE_FINAL
 	if a.Receipt == nil {
@@ -56,6 +65,16 @@ func (v *Server) Add(ctx context.Context, req *trialogv1.AddRequest) (*trialogv1
 	}}, nil
 }
 
+// AddStream implements trialogv1.SequencerServiceServer.
+func (v *Server) AddStream(stream grpc.BidiStreamingServer[trialogv1.AddStreamRequest, trialogv1.AddStreamResponse]) error {
+	ctx := stream.Context()
+	err := v.sequencer.ServeStream(ctx, stream.Recv, stream.Send)
+	if _, ok := status.FromError(err); ok { // nil, or what a client may be told
+		return err
+	}
+	return v.sequencer.status(ctx, "add stream", err)
+}
+
 // Find implements trialogv1.SequencerServiceServer.
 func (v *Server) Find(ctx context.Context, req *trialogv1.FindRequest) (*trialogv1.FindResponse, error) {
 	id, err := statement.ParseDigest(req.GetIdentity())
@@ -64,7 +83,7 @@ func (v *Server) Find(ctx context.Context, req *trialogv1.FindRequest) (*trialog
 	}
 	raw, index, err := v.sequencer.Find(ctx, id)
 	if err != nil {
-		return nil, v.status(ctx, "find", err)
+		return nil, v.sequencer.status(ctx, "find", err)
 	}
 	return &trialogv1.FindResponse{Found: &trialogv1.GetReceiptResponse{Receipt: raw, Index: index}}, nil
 }
@@ -78,12 +97,12 @@ func (v *Server) Chain(ctx context.Context, req *trialogv1.ChainRequest) (*trial
 	view, trial := v.sequencer.Ledger(), req.GetChain().GetTrial()
 	if trial != "" {
 		if err := statement.CheckToken("trial", trial); err != nil {
-			return nil, v.status(ctx, "chain", err)
+			return nil, v.sequencer.status(ctx, "chain", err)
 		}
 	}
 	head, err := view.Chain(trial, id)
 	if err != nil {
-		return nil, v.status(ctx, "chain", err)
+		return nil, v.sequencer.status(ctx, "chain", err)
 	}
 	out := &trialogv1.GetChainResponse{Number: head.Number}
 	if head.Number > 0 {
@@ -91,14 +110,14 @@ func (v *Server) Chain(ctx context.Context, req *trialogv1.ChainRequest) (*trial
 	}
 	key, err := view.Key(id)
 	if err != nil {
-		return nil, v.status(ctx, "chain", err)
+		return nil, v.sequencer.status(ctx, "chain", err)
 	}
 	if key != nil {
 		out.Organisation = key.Organisation
 	}
 	t, err := view.Trial(trial)
 	if err != nil {
-		return nil, v.status(ctx, "chain", err)
+		return nil, v.sequencer.status(ctx, "chain", err)
 	}
 	if t != nil {
 		out.TrialIdentity = t.First.String()
@@ -108,7 +127,10 @@ func (v *Server) Chain(ctx context.Context, req *trialogv1.ChainRequest) (*trial
 
 // Head implements trialogv1.SequencerServiceServer.
 func (v *Server) Head(context.Context, *trialogv1.HeadRequest) (*trialogv1.HeadResponse, error) {
-	out := &trialogv1.HeadResponse{Origin: v.sequencer.c.Origin}
+	out := &trialogv1.HeadResponse{Origin: v.sequencer.c.Origin, Clock: "unverified"}
+	if verified, err := v.sequencer.clock(); err == nil && verified {
+		out.Clock = "verified"
+	}
 	if note := v.sequencer.Checkpoint(); note != nil {
 		out.Checkpoint = string(note.Bytes())
 	}
@@ -117,13 +139,14 @@ func (v *Server) Head(context.Context, *trialogv1.HeadRequest) (*trialogv1.HeadR
 
 // status turns an error into what a gateway may hand on: a code, the field, and
 // nothing of what is inside.
-func (v *Server) status(ctx context.Context, doing string, err error) error {
+func (s *Sequencer) status(ctx context.Context, doing string, err error) error {
 	var (
 		field     *statement.FieldError
 		forbidden *ForbiddenError
 		chain     *ChainError
 		missing   *MissingError
 		refused   *RefusedError
+		busy      *BusyError
 	)
 	switch {
 	case errors.As(err, &field):
@@ -138,18 +161,20 @@ func (v *Server) status(ctx context.Context, doing string, err error) error {
 			head.Identity = chain.Identity.String()
 		}
 		return detailed(codes.Aborted, chain.Error(), violation("predicate.chain", chain.Error()), head)
-	case errors.Is(err, ErrBusy):
-		return detailed(codes.ResourceExhausted, ErrBusy.Error(), retryInfo())
+	case errors.As(err, &busy):
+		return detailed(codes.ResourceExhausted, busy.Error(), retryInfo(busy.After))
 	case errors.As(err, &refused):
-		return detailed(codes.Unavailable, ErrNotReady.Error()+": "+string(refused.Reason), retryInfo())
+		return unavailable(string(refused.Reason))
+	case errors.Is(err, ErrEnded):
+		return unavailable("ended")
 	case errors.Is(err, ErrNotReady):
-		return detailed(codes.Unavailable, ErrNotReady.Error(), retryInfo())
+		return detailed(codes.Unavailable, ErrNotReady.Error(), retryInfo(retryAfter))
 	case errors.Is(err, ErrNotFound):
 		return status.Error(codes.NotFound, ErrNotFound.Error())
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	v.sequencer.log.Error("request failed", "rpc", doing, "error", err)
+	s.log.Error("request failed", "rpc", doing, "error", err)
 	return status.Error(codes.Internal, "the log could not answer; the reason is in its own log")
 }
 
@@ -159,8 +184,14 @@ func violation(field, reason string) *errdetails.BadRequest {
 	}}
 }
 
-func retryInfo() *errdetails.RetryInfo {
-	return &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)}
+// unavailable says in a word, also for programs, why nothing is taken in.
+func unavailable(reason string) error {
+	return detailed(codes.Unavailable, ErrNotReady.Error()+": "+reason, retryInfo(retryAfter),
+		&errdetails.ErrorInfo{Reason: reason, Domain: "trialog.dev"})
+}
+
+func retryInfo(after time.Duration) *errdetails.RetryInfo {
+	return &errdetails.RetryInfo{RetryDelay: durationpb.New(after)}
 }
 
 func fieldStatus(code codes.Code, field, reason string) error {

@@ -23,6 +23,8 @@ type told struct {
 	field string
 	retry time.Duration
 	chain string // number and identity of a chain's head
+	// reason is why nothing is taken in, in a word.
+	reason string
 }
 
 func read(err error) told {
@@ -36,6 +38,8 @@ func read(err error) told {
 			}
 		case *errdetails.RetryInfo:
 			out.retry = d.GetRetryDelay().AsDuration()
+		case *errdetails.ErrorInfo:
+			out.reason = d.GetReason()
 		case *trialogv1.ChainHead:
 			out.chain = strings.TrimSpace(fmt.Sprint(d.GetNumber(), " ", d.GetIdentity()))
 		}
@@ -47,7 +51,6 @@ func TestStatus(t *testing.T) {
 	w := newWorld(t)
 	w.open()
 	defer w.close()
-	v := &Server{sequencer: w.seq}
 	id := sum("x")
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -67,15 +70,17 @@ func TestStatus(t *testing.T) {
 		"empty chain":   {t.Context(), &ChainError{}, told{code: codes.Aborted, field: "predicate.chain", chain: "0"}, "predicate.chain: the chain is empty, expected number 1"},
 		"chain":         {t.Context(), &ChainError{4, id}, told{code: codes.Aborted, field: "predicate.chain", chain: "4 " + id.String()}, "predicate.chain: the newest statement has number 4"},
 		"wrapped":       {t.Context(), fmt.Errorf("add: %w", &ChainError{4, id}), told{code: codes.Aborted, field: "predicate.chain", chain: "4 " + id.String()}, "predicate.chain: "},
-		"busy":          {t.Context(), ErrBusy, told{code: codes.ResourceExhausted, retry: retryAfter}, "the log is busy"},
+		"busy":          {t.Context(), &BusyError{After: 7 * time.Second}, told{code: codes.ResourceExhausted, retry: 7 * time.Second}, "the log is busy"},
+		"ended":         {t.Context(), errors.Join(ErrNotReady, ErrEnded), told{code: codes.Unavailable, retry: retryAfter, reason: "ended"}, ErrNotReady.Error() + ": ended"},
+		"clock":         {t.Context(), refuse(Clock, "%w", secret), told{code: codes.Unavailable, retry: retryAfter, reason: "clock"}, ErrNotReady.Error() + ": clock"},
 		"not ready":     {t.Context(), errors.Join(ErrNotReady, secret), told{code: codes.Unavailable, retry: retryAfter}, ErrNotReady.Error()},
-		"refused":       {t.Context(), errors.Join(ErrNotReady, refuse(Rollback, "%w", secret)), told{code: codes.Unavailable, retry: retryAfter}, ErrNotReady.Error() + ": rollback"},
+		"refused":       {t.Context(), errors.Join(ErrNotReady, refuse(Rollback, "%w", secret)), told{code: codes.Unavailable, retry: retryAfter, reason: "rollback"}, ErrNotReady.Error() + ": rollback"},
 		"not found":     {t.Context(), ErrNotFound, told{code: codes.NotFound}, ErrNotFound.Error()},
 		"client gone":   {gone, context.Canceled, told{code: codes.Canceled}, "context canceled"},
 		"client late":   {late, secret, told{code: codes.DeadlineExceeded}, "context deadline exceeded"},
 		"anything else": {t.Context(), secret, told{code: codes.Internal}, "the log could not answer"},
 	} {
-		err := v.status(tt.ctx, "test", tt.err)
+		err := w.seq.status(tt.ctx, "test", tt.err)
 		if got := read(err); got != tt.want {
 			t.Errorf("%s: %+v, expected %+v", name, got, tt.want)
 		}

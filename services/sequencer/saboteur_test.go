@@ -11,6 +11,7 @@ import (
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tlog"
+	"github.com/trialog/trialog/services/sequencer/ledger"
 	"github.com/trialog/trialog/services/sequencer/witnessing"
 )
 
@@ -71,6 +72,18 @@ func (s *saboteur) wrap(c *Config) {
 	}
 	c.Register = sabotagedRegister{c.Register, s}
 	c.Witness = sabotagedWitnesses{c.Witness, s}
+	c.commitLedger = s.commitLedger
+}
+
+func (s *saboteur) commitLedger(change *ledger.Change) error {
+	how, fails := s.hit("ledger")
+	if !fails {
+		return change.Commit()
+	}
+	if how == persisted {
+		return errors.Join(change.Commit(), errSabotage)
+	}
+	return errors.Join(change.Discard(), errSabotage)
 }
 
 type sabotagedTree struct {

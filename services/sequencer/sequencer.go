@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,8 @@ type Config struct {
 
 	// Policy is the one that the log publishes by.
 	Policy *verify.Policy
+	// Predecessors are the earlier shards of the log, oldest first.
+	Predecessors []Predecessor
 	// LogKeys sign checkpoints: Ed25519 and ML-DSA-44, both named Origin.
 	LogKeys []*checkpoint.SigningKey
 	// PendingKey signs promises, nothing else.
@@ -62,15 +65,29 @@ type Config struct {
 	Now    func() time.Time
 	Logger *slog.Logger
 
+	// Clock compares the machine's clock with independent sources: verified while
+	// most of them agree, an error while most of them disagree, which keeps new
+	// statements out. It must be quick, and may be called concurrently. nil: the
+	// clock is never compared.
+	Clock func() (verified bool, err error)
+
 	Limits Limits
+
+	// commitLedger takes the place of the change's Commit, for tests.
+	commitLedger func(*ledger.Change) error
 }
 
 // Limits are the sequencer's sizes and times; zero values mean the defaults.
 type Limits struct {
 	BatchSize  int           // entries of a batch; 2048
 	BatchDelay time.Duration // how long a batch waits for company; 5 ms
-	Queue      int           // submissions that wait for the writer; 8192
+	Queue      int           // submissions under way up to step 4, over all callers; 16384
 	QueueBytes int64         // of memory that they hold; 128 MiB
+	Waiting    int           // submissions past step 4 that wait for FINAL; 65536
+	// WaitingBytes is the memory that those hold; 64 MiB.
+	WaitingBytes int64
+	Window       int   // submissions of one stream that are not answered; 8192
+	WindowBytes  int64 // of memory that they hold; 32 MiB
 	// Interval is the least time between two checkpoints; 100 ms.
 	Interval time.Duration
 	// RetryQuorum is the pause after a candidate without a quorum; 1 s.
@@ -91,16 +108,23 @@ func (l Limits) withDefaults() Limits {
 			*v = d
 		}
 	}
+	setBytes := func(v *int64, d int64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
 	setTime := func(v *time.Duration, d time.Duration) {
 		if *v <= 0 {
 			*v = d
 		}
 	}
 	setInt(&l.BatchSize, 2048)
-	setInt(&l.Queue, 8192)
-	if l.QueueBytes <= 0 {
-		l.QueueBytes = 128 << 20
-	}
+	setInt(&l.Queue, 16384)
+	setInt(&l.Waiting, 65536)
+	setInt(&l.Window, 8192)
+	setBytes(&l.QueueBytes, 128<<20)
+	setBytes(&l.WaitingBytes, 64<<20)
+	setBytes(&l.WindowBytes, 32<<20)
 	setTime(&l.BatchDelay, 5*time.Millisecond)
 	setTime(&l.Interval, 100*time.Millisecond)
 	setTime(&l.RetryQuorum, time.Second)
@@ -117,15 +141,26 @@ type Sequencer struct {
 	reader  *tile.Reader
 	beacons memo[checkpoint.Hash, *beacon]              // many statements share one
 	keys    memo[statement.KeyID, *statement.PublicKey] // that are enrolled
-	// enrolled holds entries that enrol keys, by index: every receipt has one. They
+	// enrolled holds entries that enrol keys, by place: every receipt has one. They
 	// are held against the tree's leaf hash before they are used.
-	enrolled memo[uint64, []byte]
-	queue    chan *submission
-	queued   atomic.Int64  // bytes in queue
+	enrolled memo[ledger.Place, []byte]
+	lineage  []*ancestor      // see Config.Predecessors
+	queue    chan *submission // has room for all that intake lets in
+	intake   *intake
+	turns    *turns
+	waiting  budget
+	// sentAway counts who found no room, lookup is held by the one of them whose
+	// statement is looked for.
+	sentAway atomic.Uint64
+	lookup   sync.Mutex
+	stored   atomic.Uint64 // entries that are past step 2
 	durable  atomic.Uint64 // entries that are past step 4
+	endsAt   atomic.Uint64 // size of the shard with its last entry; 0 while it goes on
+	stopped  atomic.Bool   // Run has returned
 
 	mu        sync.Mutex
 	ready     bool
+	ended     bool       // the register is sealed
 	refused   error      // why Run has ended
 	published *published // the newest published checkpoint; nil before the first
 	changed   chan struct{}
@@ -133,8 +168,9 @@ type Sequencer struct {
 
 // published is a checkpoint that a quorum has cosigned.
 type published struct {
-	note *checkpoint.Note
-	tree *tile.Tree
+	note   *checkpoint.Note
+	tree   *tile.Tree
+	blocks blocks
 }
 
 func (p *published) size() uint64 {
@@ -164,7 +200,13 @@ func New(c Config) (*Sequencer, error) {
 	}
 	s := &Sequencer{
 		c: c, log: c.Logger.With("origin", c.Origin), reader: tile.NewReader(c.Tiles),
-		queue: make(chan *submission, c.Limits.Queue), changed: make(chan struct{}),
+		queue: make(chan *submission, c.Limits.Queue+1), changed: make(chan struct{}),
+		intake: newIntake(c.Limits.Queue, c.Limits.QueueBytes, c.Now), turns: newTurns(runtime.GOMAXPROCS(0)),
+		waiting: budget{limit: load{c.Limits.Waiting, c.Limits.WaitingBytes}},
+	}
+	var err error
+	if s.lineage, err = newLineage(&c); err != nil {
+		return nil, fmt.Errorf("sequencer: %w", err)
 	}
 	s.beacons.limit, s.keys.limit, s.enrolled.limit = maxBeacons, maxKeys, maxKeys
 	return s, nil
@@ -203,10 +245,13 @@ func (s *Sequencer) Run(ctx context.Context) error {
 	err := s.run(ctx)
 	s.mu.Lock()
 	s.ready = false
-	s.refused = err
+	if s.refused = err; err == nil {
+		s.refused = ErrNotReady
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.mu.Unlock()
+	s.stopped.Store(true)
 	s.drain()
 	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		return nil
@@ -221,22 +266,25 @@ func (s *Sequencer) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	s.stored.Store(start.root.Size)
 	s.durable.Store(start.root.Size)
+	if start.ended {
+		s.endsAt.Store(start.root.Size)
+	}
 	grown := make(chan tlog.Root, 1)
 	if start.root.Size > start.registered.Size || s.head().size() < start.root.Size {
 		grown <- start.root
 	}
 	var work sync.WaitGroup
 	work.Go(func() {
-		w := &writer{s: s, tiles: start.tiles, grown: grown, size: start.root.Size, recent: newRecent()}
-		cancel(w.run(ctx))
+		cancel(newWriter(s, start, grown).run(ctx))
 	})
 	work.Go(func() {
 		p := &publisher{s: s, registered: start.registered, grown: grown, settled: start.settled}
 		cancel(p.run(ctx))
 	})
 	s.mu.Lock()
-	s.ready = true
+	s.ready, s.ended = true, start.registered.Sealed
 	s.mu.Unlock()
 	s.log.Info("sequencer ready", "size", start.root.Size, "registered", start.registered.Size, "published", s.head().size())
 	<-ctx.Done()
@@ -244,17 +292,42 @@ func (s *Sequencer) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Ready returns nil if statements are taken in, else why not.
+// Ready returns nil if statements are taken in, else why not: a *RefusedError,
+// ErrEnded, or ErrNotReady.
 func (s *Sequencer) Ready() error {
 	s.mu.Lock()
+	ready, ended, refused := s.ready, s.ended, s.refused
+	s.mu.Unlock()
+	switch {
+	case refused != nil:
+		return refused
+	case !ready:
+		return ErrNotReady
+	case ended:
+		return ErrEnded
+	}
+	_, err := s.clock()
+	return err
+}
+
+// clock tells whether the time is known to be right. The error is a
+// *RefusedError, and is gone as soon as the sources agree again.
+func (s *Sequencer) clock() (verified bool, err error) {
+	if s.c.Clock == nil {
+		return false, nil
+	}
+	verified, err = s.c.Clock()
+	if err != nil {
+		return false, refuse(Clock, "%w", err)
+	}
+	return verified, nil
+}
+
+// end notes that the register is sealed.
+func (s *Sequencer) end() {
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ready {
-		return nil
-	}
-	if s.refused != nil {
-		return s.refused
-	}
-	return ErrNotReady
+	s.ended = true
 }
 
 // Checkpoint returns the newest published note; nil before the first one.
@@ -280,12 +353,18 @@ func (s *Sequencer) publish(p *published) {
 	s.changed = make(chan struct{})
 }
 
+// watch returns the newest published checkpoint, a channel that is closed when
+// there is a newer one or Run has ended, and why it has.
+func (s *Sequencer) watch() (*published, <-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.published, s.changed, s.refused
+}
+
 // waitPublished waits until a published checkpoint holds index.
 func (s *Sequencer) waitPublished(ctx context.Context, index uint64) (*published, error) {
 	for {
-		s.mu.Lock()
-		p, changed, refused := s.published, s.changed, s.refused
-		s.mu.Unlock()
+		p, changed, refused := s.watch()
 		if p.size() > index {
 			return p, nil
 		}
@@ -300,10 +379,11 @@ func (s *Sequencer) waitPublished(ctx context.Context, index uint64) (*published
 	}
 }
 
-// taken notes that sub is no longer in the queue.
-func (s *Sequencer) taken(sub *submission) *submission {
-	s.queued.Add(-sub.bytes())
-	return sub
+func (s *Sequencer) commitLedger(change *ledger.Change) error {
+	if s.c.commitLedger != nil {
+		return s.c.commitLedger(change)
+	}
+	return change.Commit()
 }
 
 // drain answers what waits in the queue when nobody will take it any more.
@@ -311,9 +391,15 @@ func (s *Sequencer) drain() {
 	for {
 		select {
 		case sub := <-s.queue:
-			s.taken(sub).done <- outcome{err: ErrNotReady}
+			s.answer(sub, outcome{err: ErrNotReady})
 		default:
 			return
 		}
 	}
+}
+
+// answer ends a submission's way and gives its room back.
+func (s *Sequencer) answer(sub *submission, out outcome) {
+	s.intake.release(sub.ticket)
+	sub.done(out)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tile"
 	"github.com/trialog/trialog/services/internal/tlog"
+	"github.com/trialog/trialog/services/sequencer/ledger"
 	"github.com/trialog/trialog/services/sequencer/witnessing"
 )
 
@@ -25,31 +26,20 @@ type started struct {
 	tiles      *tile.Writer
 	// settled tells that enough witnesses have been asked to sign a new body.
 	settled bool
+	// ended tells that the last entry is a shard-end: nothing may follow it.
+	ended bool
 }
 
 // start applies the start-up rules: witnessed ≤ register ≤ store, and the same
-// tree everywhere. It signs nothing but the registered body.
+// tree everywhere. It signs nothing but the registered body. A shard that has
+// not opened waits here for its predecessor to end.
 func (s *Sequencer) start(ctx context.Context) (*started, error) {
-	registered, err := s.c.Register.Read(ctx)
-	switch {
-	case errors.Is(err, register.ErrMissing):
-		return nil, refuse(RegisterMissing, "only init makes a register; if this shard has run before, its register was lost")
-	case errors.Is(err, register.ErrCorrupt):
-		return nil, refuse(Corrupt, "%w", err)
-	case err != nil:
-		return nil, err
-	case registered.Origin != s.c.Origin:
-		return nil, refuse(Fork, "the register is of origin %q", registered.Origin)
-	case registered.Sealed:
-		return nil, refuse(Ended, "the register says that the shard has ended at size %d", registered.Size)
-	}
-	// Whatever a crash left without a gap behind the root belongs to the log:
-	// somebody may hold a promise for it.
-	root, err := s.c.Tree.Integrate(ctx)
+	registered, err := s.readRegister(ctx)
 	if err != nil {
-		return nil, storeError("integrate what is stored", err)
+		return nil, err
 	}
-	if err := s.checkAgainst(ctx, "register", root, registered.Size, registered.Root); err != nil {
+	root, err := s.integrated(ctx, registered)
+	if err != nil {
 		return nil, err
 	}
 	note, err := s.loadPublished(ctx, root, registered)
@@ -71,14 +61,60 @@ func (s *Sequencer) start(ctx context.Context) (*started, error) {
 		}
 		s.publish(&published{note: note, tree: tree})
 	}
+	if err := s.inherit(ctx, root.Size); err != nil {
+		return nil, err
+	}
+	if err := s.checkOpening(ctx, root.Size); err != nil {
+		return nil, err
+	}
 	if err := s.catchUpLedger(ctx, root.Size); err != nil {
 		return nil, err
 	}
-	settled, err := s.probe(ctx, registered)
+	ended, err := s.checkEnd(ctx, root, registered)
 	if err != nil {
 		return nil, err
 	}
-	return &started{root: root, registered: registered, tiles: tiles, settled: settled}, nil
+	// A sealed shard signs nothing any more, so there is nothing to ask.
+	settled := registered.Sealed
+	if !settled {
+		if settled, err = s.probe(ctx, registered); err != nil {
+			return nil, err
+		}
+	}
+	return &started{root: root, registered: registered, tiles: tiles, settled: settled, ended: ended}, nil
+}
+
+func (s *Sequencer) readRegister(ctx context.Context) (register.Record, error) {
+	registered, err := s.c.Register.Read(ctx)
+	switch {
+	case errors.Is(err, register.ErrMissing):
+		return registered, refuse(RegisterMissing, "only init makes a register; if this shard has run before, its register was lost")
+	case errors.Is(err, register.ErrCorrupt):
+		return registered, refuse(Corrupt, "%w", err)
+	case err != nil:
+		return registered, err
+	case registered.Origin != s.c.Origin:
+		return registered, refuse(Fork, "the register is of origin %q", registered.Origin)
+	}
+	return registered, nil
+}
+
+// integrated returns the root of all that the store holds, which is not less
+// than what is registered, and not more once that is sealed.
+func (s *Sequencer) integrated(ctx context.Context, registered register.Record) (tlog.Root, error) {
+	// Whatever a crash left without a gap behind the root belongs to the log:
+	// somebody may hold a promise for it.
+	root, err := s.c.Tree.Integrate(ctx)
+	if err != nil {
+		return root, storeError("integrate what is stored", err)
+	}
+	if err := s.checkAgainst(ctx, "register", root, registered.Size, registered.Root); err != nil {
+		return root, err
+	}
+	if registered.Sealed && root.Size > registered.Size {
+		return root, refuse(Fork, "the register is sealed at size %d, the store holds %d entries", registered.Size, root.Size)
+	}
+	return root, nil
 }
 
 // storeError refuses damaged and contradicting stores by name and hands on
@@ -89,6 +125,8 @@ func storeError(doing string, err error) error {
 		return refuse(Corrupt, "%s: %w", doing, err)
 	case errors.Is(err, tile.ErrMismatch):
 		return refuse(Fork, "%s: %w", doing, err)
+	case errors.Is(err, tlog.ErrOwned):
+		return refuse(Owned, "%s: %w", doing, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
@@ -228,29 +266,52 @@ func (s *Sequencer) catchUpLedger(ctx context.Context, size uint64) error {
 		if len(leaves) == 0 {
 			return refuse(Corrupt, "the store has no entry %d below its size %d", known, size)
 		}
-		change := s.c.Ledger.Change()
-		for _, leaf := range leaves {
-			if known == size {
-				break
-			}
-			e, err := entry.Parse(leaf.Value)
-			if err != nil {
-				return errors.Join(refuse(Corrupt, "entry %d: %w", known, err), change.Discard())
-			}
-			env, stmt, err := statement.Parse(e.Envelope)
-			if err != nil {
-				return errors.Join(refuse(Corrupt, "entry %d: %w", known, err), change.Discard())
-			}
-			if err := change.Apply(known, e, stmt, stmt.Identity(env.Payload)); err != nil {
-				return errors.Join(err, change.Discard())
-			}
-			known++
+		if over := known + uint64(len(leaves)); over > size {
+			leaves = leaves[:size-known]
 		}
-		if err := change.Commit(); err != nil {
+		if err := s.apply(known, values(leaves), [32]byte{}); err != nil {
 			return err
 		}
+		known += uint64(len(leaves))
 	}
 	return nil
+}
+
+// apply reads the entries from index first on into the ledger. root is that of
+// the tree behind them, or zero.
+func (s *Sequencer) apply(first uint64, entries [][]byte, root [32]byte) error {
+	change := s.c.Ledger.Change()
+	for i, raw := range entries {
+		index := first + uint64(i)
+		e, stmt, id, err := readEntry(raw)
+		if err == nil {
+			err = change.Apply(index, e, stmt, id)
+		} else {
+			err = refuse(Corrupt, "entry %d of %q: %w", index, s.c.Ledger.Shard().Origin, err)
+		}
+		if errors.Is(err, ledger.ErrEnded) {
+			err = refuse(Fork, "%q: entries follow its shard-end: %w", s.c.Ledger.Shard().Origin, err)
+		}
+		if err != nil {
+			return errors.Join(err, change.Discard())
+		}
+	}
+	change.Reached(root)
+	return change.Commit()
+}
+
+// readEntry parses an entry, its statement and the identity of that.
+func readEntry(raw []byte) (*entry.Entry, *statement.Statement, statement.Identity, error) {
+	e, err := entry.Parse(raw)
+	if err != nil {
+		return nil, nil, statement.Identity{}, err
+	}
+	env, stmt, err := statement.Parse(e.Envelope)
+	if err != nil {
+		return nil, nil, statement.Identity{}, err
+	}
+	id := stmt.Identity(env.Payload)
+	return e, stmt, id, nil
 }
 
 // probe asks the witnesses what they have seen, by sending the registered

@@ -159,7 +159,14 @@ func TestRefusesToStart(t *testing.T) {
 		{"register of another origin", Fork, func(t *testing.T) {
 			g.registerAs(t, func(r *register.Record) { r.Origin = testLog + "/2" })
 		}},
-		{"register sealed", Ended, func(t *testing.T) { g.registerAs(t, func(r *register.Record) { r.Sealed = true }) }},
+		{"register sealed below the store's size", Fork, func(t *testing.T) {
+			g.restore(t, halfway, "register")
+			g.registerAs(t, func(r *register.Record) { r.Sealed = true })
+		}},
+		{"register sealed, checkpoint put back", Rollback, func(t *testing.T) {
+			g.restore(t, halfway, signedParts...)
+			g.registerAs(t, func(r *register.Record) { r.Sealed = true })
+		}},
 		{"register of another tree", Fork, func(t *testing.T) {
 			g.registerAs(t, func(r *register.Record) { r.Root[0] ^= 1 })
 		}},

@@ -128,7 +128,11 @@ func (c *submitter) wave(requests []Request) {
 		for i, r := range todo {
 			r.Pending = i%3 == 0
 			wg.Go(func() {
-				a, err := c.seq.Add(context.Background(), r)
+				add := c.seq.Add
+				if i%2 == 0 {
+					add = func(ctx context.Context, r Request) (*Answer, error) { return addByStream(ctx, c.seq, r) }
+				}
+				a, err := add(context.Background(), r)
 				if err == nil {
 					c.ack(a)
 					return
@@ -248,6 +252,7 @@ func TestEachWriteFails(t *testing.T) {
 		how   []harm
 	}{
 		{"append", 3, []harm{refused, lost, partly, persisted}},
+		{"ledger", 3, []harm{lost, persisted}},
 		{"integrate", 2, []harm{lost, persisted}},
 		{"put beacon", 2, []harm{lost, persisted}},
 		{"put tail", 1, []harm{lost, partly, persisted}},

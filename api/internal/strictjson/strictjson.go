@@ -101,30 +101,63 @@ type Member struct {
 // Object reads the members of one JSON object and notices those that nobody
 // read. The first error sticks; Done returns it.
 type Object struct {
-	path    string
-	members []Member
-	read    []bool
-	err     *Error
+	// outer and name are the path, and with item > 0 the object is that item,
+	// counted from 1, of the array there. They are put together for errors only.
+	outer, name string
+	item        int
+	members     []Member
+	read        [MaxMembers / 64]uint64 // a bit for each of members
+	err         *Error
 }
 
 // NewObject starts to read v, found at path (empty for the top).
 func NewObject(path string, v Value) *Object {
-	o := &Object{path: path}
-	if v.Kind != ObjectKind {
-		o.err = Errorf(path, "expected an object, found %s", v.Kind)
-		return o
-	}
-	o.members = v.Members
-	o.read = make([]bool, len(v.Members))
+	o := &Object{name: path, members: v.Members}
+	o.begin(v.Kind, len(v.Members))
 	return o
 }
 
-// Path returns the path of member name.
-func (o *Object) Path(name string) string {
-	if o.path == "" {
+// begin refuses what is no object, and what Parse would have refused.
+func (o *Object) begin(kind Kind, members int) {
+	switch {
+	case kind != ObjectKind:
+		o.members, o.err = nil, Errorf(o.path(), "expected an object, found %s", kind)
+	case members > MaxMembers:
+		o.members, o.err = nil, Errorf(o.path(), "too many members")
+	}
+}
+
+// path returns the object's own path.
+func (o *Object) path() string {
+	path := join(o.outer, o.name)
+	if o.item > 0 {
+		path = fmt.Sprintf("%s[%d]", path, o.item-1)
+	}
+	return path
+}
+
+func join(path, name string) string {
+	if path == "" {
 		return name
 	}
-	return o.path + "." + name
+	return path + "." + name
+}
+
+// Path returns the path of member name.
+func (o *Object) Path(name string) string { return join(o.path(), name) }
+
+// Nested starts to read v, the value of member name.
+func (o *Object) Nested(name string, v Value) *Object {
+	n := &Object{outer: o.path(), name: name, members: v.Members}
+	n.begin(v.Kind, len(v.Members))
+	return n
+}
+
+// NestedItem starts to read v, which is item i of the array at member name.
+func (o *Object) NestedItem(name string, i int, v Value) *Object {
+	n := &Object{outer: o.path(), name: name, item: i + 1, members: v.Members}
+	n.begin(v.Kind, len(v.Members))
+	return n
 }
 
 // Fail records an error at member name, unless there is one already.
@@ -143,7 +176,7 @@ func (o *Object) Take(err error) {
 		o.err = e
 		return
 	}
-	o.err = &Error{Field: o.path, Reason: err.Error()}
+	o.err = &Error{Field: o.path(), Reason: err.Error()}
 }
 
 // Err returns the first error so far.
@@ -156,37 +189,61 @@ func (o *Object) Err() error {
 
 // Optional returns member name and whether it is there.
 func (o *Object) Optional(name string) (Value, bool) {
-	for i := range o.members {
-		if o.members[i].Name == name {
-			o.read[i] = true
-			return o.members[i].Value, true
-		}
+	if v := o.find(name); v != nil {
+		return *v, true
 	}
 	return Value{}, false
 }
 
+// find returns member name, which counts as read, or nil.
+func (o *Object) find(name string) *Value {
+	for i := range o.members {
+		if o.members[i].Name == name {
+			o.read[i/64] |= 1 << (i % 64)
+			return &o.members[i].Value
+		}
+	}
+	return nil
+}
+
+// wasRead tells whether somebody has asked for the i-th member.
+func (o *Object) wasRead(i int) bool { return o.read[i/64]>>(i%64)&1 == 1 }
+
 // Required returns member name, which must be of kind want.
 func (o *Object) Required(name string, want Kind) Value {
-	v, ok := o.Optional(name)
-	if !ok {
-		o.Fail(name, "missing, expected %s%s", want, o.caseVariant(name))
-		return Value{Kind: want}
+	if v := o.required(name, want); v != nil {
+		return *v
 	}
-	if v.Kind != want {
+	return Value{Kind: want}
+}
+
+// required returns nil if there is no such member; then it has failed.
+func (o *Object) required(name string, want Kind) *Value {
+	v := o.find(name)
+	switch {
+	case v == nil:
+		o.Fail(name, "missing, expected %s%s", want, o.caseVariant(name))
+		return nil
+	case v.Kind != want:
 		o.Fail(name, "expected %s, found %s", want, v.Kind)
-		return Value{Kind: want}
+		return nil
 	}
 	return v
 }
 
 // Text returns the required string member name.
-func (o *Object) Text(name string) string { return o.Required(name, String).Text }
+func (o *Object) Text(name string) string {
+	if v := o.required(name, String); v != nil {
+		return v.Text
+	}
+	return ""
+}
 
 // OptionalText returns the string member name, or "" if it is absent. A
 // present but empty string is an error: absence has one form.
 func (o *Object) OptionalText(name string) string {
-	v, ok := o.Optional(name)
-	if !ok {
+	v := o.find(name)
+	if v == nil {
 		return ""
 	}
 	if v.Kind != String {
@@ -209,7 +266,7 @@ func (o *Object) Unsigned(name string) uint64 {
 
 // Object returns a reader of the required object member name.
 func (o *Object) Object(name string) *Object {
-	return NewObject(o.Path(name), o.Required(name, ObjectKind))
+	return o.Nested(name, o.Required(name, ObjectKind))
 }
 
 // Join takes over the error of a nested reader and its unread members.
@@ -222,8 +279,8 @@ func (o *Object) Done() error {
 	if o.err != nil {
 		return o.err
 	}
-	for i, read := range o.read {
-		if read {
+	for i := range o.members {
+		if o.wasRead(i) {
 			continue
 		}
 		name := o.members[i].Name
@@ -245,8 +302,8 @@ func (o *Object) caseVariant(name string) string {
 
 // suggestion says which member was read that differs only in case.
 func (o *Object) suggestion(name string) string {
-	for i, read := range o.read {
-		if read && strings.EqualFold(o.members[i].Name, name) {
+	for i := range o.members {
+		if o.wasRead(i) && strings.EqualFold(o.members[i].Name, name) {
 			return fmt.Sprintf(", names are case-sensitive: %q", o.members[i].Name)
 		}
 	}

@@ -42,6 +42,7 @@ func Files() (map[string][]byte, error) {
 		g.openings()
 		g.records()
 		g.promises()
+		g.logLists()
 	})
 	if err := errors.Join(append(g.wrong, err)...); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/entry"
+	"github.com/trialog/trialog/api/loglist"
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/vectors"
@@ -92,6 +93,7 @@ func operations() map[string]func(*inputs, *Outcome) error {
 		"signature": runSignature, "commit": runCommit, "opening": runOpening, "entry": runEntry, "checkpoint": runCheckpoint,
 		"vkey": runVkey, "policy": runPolicy, "cosigned": runCosigned, "tlog-proof": runProof, "receipt": runReceipt,
 		"record": runRecord, "batch": runBatch, "request": runRequest, "pending": runPending,
+		"loglist": runLogList, "loglist-follows": runLogListFollows,
 	}
 }
 
@@ -199,6 +201,42 @@ func runPending(in *inputs, out *Outcome) error {
 	out.Values["receivedMillis"] = strconv.FormatInt(p.Received.UnixMilli(), 10)
 	out.Values["deadlineMillis"] = strconv.FormatInt(p.Deadline.UnixMilli(), 10)
 	return nil
+}
+
+// logList reads a signed log list, and the key that must have signed it.
+func logList(in *inputs, name string) (*loglist.List, error) {
+	key, err := statement.ParsePublicKey(in.get("key"))
+	if err != nil {
+		return nil, err
+	}
+	return loglist.Parse(in.get(name), key)
+}
+
+func runLogList(in *inputs, out *Outcome) error {
+	l, err := logList(in, "list")
+	if err != nil {
+		return err
+	}
+	out.Values["log"] = l.Log
+	out.Values["version"] = strconv.FormatUint(l.Version, 10)
+	out.Values["issuedMillis"] = strconv.FormatInt(l.Issued.UnixMilli(), 10)
+	out.Values["shards"] = strconv.Itoa(len(l.Shards))
+	if active := l.Active(); active != nil {
+		out.Values["active"] = active.Origin
+	}
+	return nil
+}
+
+func runLogListFollows(in *inputs, _ *Outcome) error {
+	before, err := logList(in, "old")
+	if err != nil {
+		return err
+	}
+	next, err := logList(in, "next")
+	if err != nil {
+		return err
+	}
+	return loglist.Follows(before, next)
 }
 
 func runCommit(in *inputs, out *Outcome) error {

@@ -1,78 +1,53 @@
 // Package ledger knows what the statements of a log add up to: the heads of the
 // writers' chains, the enrolled keys and recovery keys, the trials with their
-// owners and the kinds that were said in them.
+// owners and the kinds that were said in them, and where the statements of
+// earlier shards lie.
 //
-// It is derived from the log and from nothing else. It is not synced to disk
-// and may be deleted: what is missing is read again from the log. It is trusted
-// for convenience only; a wrong ledger could refuse good statements or accept
-// ones that every verifier refuses, never change what is logged.
+// It is derived from the log, shard after shard, and from nothing else. It is
+// not synced to disk and may be deleted: what is missing is read again from the
+// log. It is trusted for convenience only; a wrong ledger could refuse good
+// statements or accept ones that every verifier refuses, never change what is
+// logged.
 package ledger
 
 import (
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/trialog/trialog/api/entry"
-	"github.com/trialog/trialog/api/statement"
+	"github.com/cockroachdb/pebble/v2/bloom"
 )
 
-// Head is the newest statement of a writer's chain.
-type Head struct {
-	Number   uint64             `json:"n"`
-	Identity statement.Identity `json:"id"`
-	Received int64              `json:"at"` // ms, by the log's clock
-}
+// format is the format of the store. Another one is thrown away, and read again
+// from the log.
+const format = 2
 
-// Key is an enrolled key.
-type Key struct {
-	Organisation string           `json:"org"`
-	Roles        []statement.Role `json:"roles"`
-	Index        uint64           `json:"index"` // of the enrolment
-	DER          []byte           `json:"der"`
-	// By are the co-signers of the enrolment whose own enrolment its proof needs.
-	By      []statement.KeyID `json:"by,omitempty"`
-	Revoked bool              `json:"revoked,omitempty"`
-	// SuspectOrigin and SuspectFrom name the first entry that is suspect.
-	SuspectOrigin string `json:"shard,omitempty"`
-	SuspectFrom   uint64 `json:"from,omitempty"`
-}
+// Sizes of the store's caches in bytes, and of the memory of values in entries
+// of each of its two halves.
+const (
+	cacheBytes    = 48 << 20 // memtables included, as Pebble counts
+	memTableBytes = 8 << 20
+	hotEntries    = 1 << 15
+)
 
-// Organisation is an organisation by its first enrolment.
-type Organisation struct {
-	First    statement.KeyID `json:"first"`
-	Recovery []byte          `json:"recovery"` // DER
-}
-
-// Trial is a trial by its first statement.
-type Trial struct {
-	Owner string             `json:"owner"`
-	First statement.Identity `json:"first"`
-}
-
-// reader is what a ledger and a change to it have in common.
-type reader interface {
-	Get(key []byte) ([]byte, func() error, error)
-}
-
-// View reads the ledger, or the ledger as a change will leave it.
-type View struct{ from reader }
-
-// Ledger is the derived state of one shard.
+// Ledger is the derived state of a log up to its newest shard.
 type Ledger struct {
 	View
-	db *pebble.DB
-}
+	db  *pebble.DB
+	log *slog.Logger
 
-// Change collects what new entries change. It is read like the ledger, and takes
-// effect with Commit.
-type Change struct {
-	View
-	batch *pebble.Batch
+	mu sync.Mutex
+	// shards are those that were read, oldest first. Only the newest one grows.
+	shards []Shard
+	// writes counts the beginnings and ends of writes: what was read meanwhile
+	// may be old, and is not remembered.
+	writes uint64
+	// hot and warm remember values by key: a full hot becomes warm. Most of what
+	// admission reads was written or read a moment before.
+	hot, warm map[string][]byte
 }
 
 // Open opens or creates the ledger in the folder dir. logger may be nil.
@@ -80,26 +55,187 @@ func Open(dir string, logger *slog.Logger) (*Ledger, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	db, err := pebble.Open(dir, &pebble.Options{Logger: pebbleLogger{logger}})
+	o := &pebble.Options{Logger: pebbleLogger{logger}, CacheSize: cacheBytes, MemTableSize: memTableBytes}
+	for i := range o.Levels {
+		// Whatever is new is looked for in vain first.
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	return &Ledger{View: View{from: closers{db}}, db: db}, nil
+	l := &Ledger{db: db, log: logger, hot: map[string][]byte{}}
+	l.from = l
+	if err := l.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the ledger: %w", err), db.Close())
+	}
+	return l, nil
+}
+
+// load reads what was read of which shard.
+func (l *Ledger) load() error {
+	mark, known, err := l.read([]byte{tableFormat})
+	if err != nil {
+		return err
+	}
+	if !known || len(mark) != 1 || mark[0] != format {
+		return l.wipe()
+	}
+	for {
+		raw, known, err := l.read(shardKey(len(l.shards)))
+		if err != nil || !known {
+			return err
+		}
+		s, err := decodeShard(raw)
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", len(l.shards), err)
+		}
+		l.shards = append(l.shards, s)
+	}
+}
+
+// wipe leaves an empty ledger of the present format.
+func (l *Ledger) wipe() error {
+	b := l.db.NewBatch()
+	err := errors.Join(
+		b.DeleteRange([]byte{0}, []byte{0xff}, nil),
+		b.Set([]byte{tableFormat}, []byte{format}, nil),
+	)
+	if err == nil {
+		err = b.Commit(pebble.NoSync)
+	}
+	l.shards, l.hot, l.warm = nil, map[string][]byte{}, nil
+	l.writes++
+	return errors.Join(err, b.Close())
+}
+
+// Reset forgets everything: what was read is not what the shard stands on. There
+// must be no Change.
+func (l *Ledger) Reset() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.wipe(); err != nil {
+		return fmt.Errorf("empty the ledger: %w", err)
+	}
+	return nil
+}
+
+// Begin goes on to the shard with this origin, of which nothing was read so far.
+// With indexed the ledger remembers where each of its statements lies, see
+// View.Find. There must be no Change.
+func (l *Ledger) Begin(origin string, indexed bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.shards {
+		if s.Origin == origin {
+			return fmt.Errorf("change the ledger: shard %q was read before", origin)
+		}
+	}
+	next := Shard{Origin: origin, Indexed: indexed}
+	if err := l.db.Set(shardKey(len(l.shards)), next.encode(), pebble.NoSync); err != nil {
+		return fmt.Errorf("change the ledger: %w", err)
+	}
+	l.shards = append(l.shards, next)
+	return nil
 }
 
 // Close closes the ledger.
 func (l *Ledger) Close() error { return l.db.Close() }
 
-// closers adapts pebble's reader, whose closer is an interface.
-type closers struct{ pebble.Reader }
+// position implements source.
+func (l *Ledger) position() []Shard {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.shards)
+}
 
-// Get implements reader.
-func (c closers) Get(key []byte) ([]byte, func() error, error) {
-	v, closer, err := c.Reader.Get(key)
-	if err != nil {
-		return nil, nil, err
+// newest implements source.
+func (l *Ledger) newest() (s Shard) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.shards); n > 0 {
+		s = l.shards[n-1]
 	}
-	return v, closer.Close, nil
+	return s
+}
+
+// get implements source.
+func (l *Ledger) get(key []byte) ([]byte, bool, error) {
+	l.mu.Lock()
+	v, known := l.hot[string(key)]
+	if !known {
+		v, known = l.warm[string(key)]
+	}
+	writes := l.writes
+	l.mu.Unlock()
+	if known {
+		return v, true, nil
+	}
+	v, known, err := l.read(key)
+	if err != nil || !known {
+		return nil, false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.writes == writes {
+		l.remember(string(key), v)
+	}
+	return v, true, nil
+}
+
+// remember keeps a value at hand; l.mu is held.
+func (l *Ledger) remember(key string, value []byte) {
+	if len(l.hot) >= hotEntries {
+		l.hot, l.warm = make(map[string][]byte, hotEntries), l.hot
+	}
+	l.hot[key] = value
+}
+
+// read reads the value at key out of the store.
+func (l *Ledger) read(key []byte) ([]byte, bool, error) {
+	raw, closer, err := l.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	} else if err != nil {
+		return nil, false, fmt.Errorf("read the ledger: %w", err)
+	}
+	value := slices.Clone(raw)
+	if err := closer.Close(); err != nil {
+		return nil, false, fmt.Errorf("read the ledger: %w", err)
+	}
+	return value, true, nil
+}
+
+// write stores a change and the position that comes with it.
+func (l *Ledger) write(values map[string][]byte, shards []Shard) error {
+	b := l.db.NewBatch()
+	for key, value := range values {
+		if err := b.Set([]byte(key), value, nil); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	if last := len(shards) - 1; last >= 0 {
+		if err := b.Set(shardKey(last), shards[last].encode(), nil); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	l.mu.Lock()
+	l.writes++
+	l.mu.Unlock()
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writes++
+	for key, value := range values {
+		if key[0] != tableIdentity { // asked for seldom, and there are many
+			delete(l.warm, key)
+			l.remember(key, value)
+		}
+	}
+	l.shards = slices.Clone(shards)
+	return b.Close()
 }
 
 // pebbleLogger hands Pebble's messages on. Pebble calls Fatalf when its files
@@ -119,221 +255,4 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 // Fatalf implements pebble.Logger, which must not return.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	panic("ledger store: " + fmt.Sprintf(format, args...)) //nolint:forbidigo // Pebble would go on otherwise
-}
-
-// Keys of the store: one letter, then names, each ended by a zero byte, which
-// no token contains.
-func dbKey(table byte, parts ...string) []byte {
-	k := []byte{table}
-	for _, p := range parts {
-		k = append(k, p...)
-		k = append(k, 0)
-	}
-	return k
-}
-
-const (
-	tableSize  = 's'
-	tableChain = 'c'
-	tableKey   = 'k'
-	tableOrg   = 'o'
-	tableTrial = 't'
-	tableKind  = 'e'
-	tableParty = 'd' // organisations that a trial's owner has delegated to
-)
-
-// get decodes the value at key into v; false if there is none.
-func (v View) get(key []byte, into any) (bool, error) {
-	raw, done, err := v.from.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	} else if err != nil {
-		return false, fmt.Errorf("read the ledger: %w", err)
-	}
-	err = json.Unmarshal(raw, into)
-	if err := errors.Join(err, done()); err != nil {
-		return false, fmt.Errorf("read the ledger: %w", err)
-	}
-	return true, nil
-}
-
-// Size returns how many entries of the log are in the ledger.
-func (v View) Size() (uint64, error) {
-	raw, done, err := v.from.Get([]byte{tableSize})
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, nil
-	} else if err != nil {
-		return 0, fmt.Errorf("read the ledger's size: %w", err)
-	}
-	if len(raw) != 8 {
-		return 0, errors.Join(fmt.Errorf("read the ledger's size: %d bytes, expected 8", len(raw)), done())
-	}
-	return binary.BigEndian.Uint64(raw), done()
-}
-
-// Chain returns the head of writer's chain in trial ("" outside trials); the
-// zero Head if there is none.
-func (v View) Chain(trial string, writer statement.KeyID) (Head, error) {
-	var h Head
-	_, err := v.get(chainKey(trial, writer), &h)
-	return h, err
-}
-
-func chainKey(trial string, writer statement.KeyID) []byte {
-	return append(dbKey(tableChain, trial), writer[:]...)
-}
-
-// Key returns an enrolled key; nil if id is not enrolled.
-func (v View) Key(id statement.KeyID) (*Key, error) {
-	var k Key
-	ok, err := v.get(append([]byte{tableKey}, id[:]...), &k)
-	if !ok {
-		return nil, err
-	}
-	return &k, nil
-}
-
-// Organisation returns an organisation; nil if it has no key.
-func (v View) Organisation(name string) (*Organisation, error) {
-	var o Organisation
-	ok, err := v.get(dbKey(tableOrg, name), &o)
-	if !ok {
-		return nil, err
-	}
-	return &o, nil
-}
-
-// Trial returns a trial; nil if nothing was said of it.
-func (v View) Trial(name string) (*Trial, error) {
-	var t Trial
-	ok, err := v.get(dbKey(tableTrial, name), &t)
-	if !ok {
-		return nil, err
-	}
-	return &t, nil
-}
-
-// Said tells whether a statement of kind was said in trial.
-func (v View) Said(trial string, kind statement.Kind) (bool, error) {
-	return v.has(dbKey(tableKind, trial, string(kind)))
-}
-
-// Delegated tells whether the trial's owner has delegated a task to
-// organisation.
-func (v View) Delegated(trial, organisation string) (bool, error) {
-	return v.has(dbKey(tableParty, trial, organisation))
-}
-
-func (v View) has(key []byte) (bool, error) {
-	_, done, err := v.from.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	} else if err != nil {
-		return false, fmt.Errorf("read the ledger: %w", err)
-	}
-	return true, done()
-}
-
-// Change starts a change on top of the ledger.
-func (l *Ledger) Change() *Change {
-	b := l.db.NewIndexedBatch()
-	return &Change{View: View{from: closers{b}}, batch: b}
-}
-
-// Discard forgets a change.
-func (c *Change) Discard() error { return c.batch.Close() }
-
-// Commit makes the change part of the ledger, not durably: after a crash the
-// entries are read from the log again.
-func (c *Change) Commit() error {
-	if err := c.batch.Commit(pebble.NoSync); err != nil {
-		return errors.Join(fmt.Errorf("change the ledger: %w", err), c.batch.Close())
-	}
-	return c.batch.Close()
-}
-
-func (c *Change) set(key []byte, value any) error {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("change the ledger: %w", err)
-	}
-	return c.batch.Set(key, raw, nil)
-}
-
-// Apply adds the statement of the entry at index, which must be the next one.
-// The statement must have been admitted; Apply does not judge it.
-func (c *Change) Apply(index uint64, e *entry.Entry, s *statement.Statement, id statement.Identity) error {
-	size, err := c.Size()
-	if err != nil {
-		return err
-	}
-	if size != index {
-		return fmt.Errorf("the ledger holds %d entries, the next one cannot be %d", size, index)
-	}
-	head := Head{Number: s.Chain.Number, Identity: id, Received: e.Received.UnixMilli()}
-	if err := c.set(chainKey(s.Trial, s.Writer()), head); err != nil {
-		return err
-	}
-	if err := c.applyKind(index, s, id); err != nil {
-		return err
-	}
-	return c.batch.Set([]byte{tableSize}, binary.BigEndian.AppendUint64(nil, index+1), nil)
-}
-
-func (c *Change) applyKind(index uint64, s *statement.Statement, id statement.Identity) error {
-	switch s.Kind {
-	case statement.KindKey:
-		return c.applyKey(index, s)
-	case statement.KindTrial:
-		if known, err := c.Trial(s.Trial); err != nil || known != nil {
-			return err
-		}
-		if err := c.set(dbKey(tableTrial, s.Trial), Trial{Owner: s.Organisation, First: id}); err != nil {
-			return err
-		}
-	case statement.KindDelegation:
-		if to := s.TextAttribute("toOrganisation"); to != "" {
-			if err := c.set(dbKey(tableParty, s.Trial, to), true); err != nil {
-				return err
-			}
-		}
-	default:
-	}
-	if s.Trial == "" {
-		return nil
-	}
-	key := dbKey(tableKind, s.Trial, string(s.Kind))
-	if said, err := c.has(key); err != nil || said {
-		return err
-	}
-	return c.set(key, true)
-}
-
-func (c *Change) applyKey(index uint64, s *statement.Statement) error {
-	key, enrols := s.EnrolledKey()
-	if !enrols {
-		id := s.DigestAttribute("revokes")
-		k, err := c.Key(id)
-		if err != nil || k == nil {
-			return err
-		}
-		k.Revoked = true
-		k.SuspectOrigin, k.SuspectFrom = s.TextAttribute("suspectOrigin"), s.CountAttribute("suspectFrom")
-		return c.set(append([]byte{tableKey}, id[:]...), k)
-	}
-	id := key.ID()
-	k := Key{Organisation: s.Organisation, Roles: s.RolesAttribute(), Index: index, DER: key.DER()}
-	for _, signer := range s.SignerIDs() {
-		if signer != id {
-			k.By = append(k.By, signer)
-		}
-	}
-	if err := c.set(append([]byte{tableKey}, id[:]...), k); err != nil {
-		return err
-	}
-	recovery, first := s.RecoveryKey()
-	if !first {
-		return nil
-	}
-	return c.set(dbKey(tableOrg, s.Organisation), Organisation{First: id, Recovery: recovery.DER()})
 }

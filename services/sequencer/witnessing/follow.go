@@ -137,10 +137,16 @@ func (p *Pool) settle(e *endpoint, r *round, a attempt, rep reply) {
 	case Cosigned:
 		e.failures, e.notBefore = 0, time.Time{}
 		final = true
-	case OtherRoot, Refused, Ahead, Behind, NotConfigured, BadAnswer, BadSignature, BadTime:
+	case OtherRoot, Refused, Ahead, Behind, NotConfigured, BadAnswer, BadSignature:
 		// Asking for this candidate again would bring the same; the next one, or
 		// the next call for this one, is another matter.
 		final = true
+		e.backOff(0)
+	case BadTime:
+		// Whose clock is wrong is not known, and it may be right again in a moment:
+		// the pause does not grow.
+		final = true
+		e.failures = 0
 		e.backOff(0)
 	default:
 		e.backOff(rep.wait)
@@ -150,6 +156,10 @@ func (p *Pool) settle(e *endpoint, r *round, a attempt, rep reply) {
 	}
 	if final {
 		e.settled = a.round.attempt
+		if rep.outcome != Cosigned { // nobody has been told yet
+			close(r.changed)
+			r.changed = make(chan struct{})
+		}
 	}
 	if e.last.outcome != rep.outcome && rep.outcome != Cosigned && p.ctx.Err() == nil {
 		p.log.Warn("a witness did not cosign", "witness", e.url, "size", a.round.note.Checkpoint().Size,

@@ -199,8 +199,8 @@ func (p *Pool) Close() error {
 // cosignatures gathered until then, checked by the policy. Other signatures on
 // the candidate are dropped.
 //
-// If there is no quorum within the time-out, it returns a *NoQuorumError. In
-// either case witnesses that have not answered go on being asked in the
+// If there is no quorum within the time-out, or when all witnesses have answered,
+// it returns a *NoQuorumError. In either case witnesses that have not answered go on being asked in the
 // background, for the newest candidate only; giving the same candidate again
 // keeps what was gathered.
 func (p *Pool) Cosign(ctx context.Context, note *checkpoint.Note, prove ProveFunc) (*checkpoint.Note, error) {
@@ -214,6 +214,9 @@ func (p *Pool) Cosign(ctx context.Context, note *checkpoint.Note, prove ProveFun
 		cosigned, changed, err := p.quorum(r)
 		if cosigned != nil || err != nil {
 			return cosigned, err
+		}
+		if changed == nil {
+			return nil, p.noQuorum(r)
 		}
 		select {
 		case <-changed:
@@ -300,8 +303,8 @@ func (p *Pool) logSigned(note *checkpoint.Note) (*checkpoint.Note, error) {
 	return checkpoint.NewNote(note.Text(), sigs...)
 }
 
-// quorum returns the cosigned note if the policy is satisfied, else nil and what
-// to wait for.
+// quorum returns the cosigned note if the policy is satisfied, else what to wait
+// for, which is nil once every witness has answered.
 func (p *Pool) quorum(r *round) (*checkpoint.Note, <-chan struct{}, error) {
 	p.mu.Lock()
 	changed := r.changed
@@ -312,9 +315,13 @@ func (p *Pool) quorum(r *round) (*checkpoint.Note, <-chan struct{}, error) {
 			sigs, signed[entry.Name] = append(sigs, sig), true
 		}
 	}
+	asking := p.latest == r && slices.ContainsFunc(p.witnesses, func(e *endpoint) bool { return p.wants(e, r) })
 	own := r.note
 	p.mu.Unlock()
 	if !p.policy.Quorum(func(name string) bool { return signed[name] }) {
+		if !asking {
+			changed = nil
+		}
 		return nil, changed, nil
 	}
 	cosigned, err := own.With(sigs...)

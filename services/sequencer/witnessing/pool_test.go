@@ -393,6 +393,26 @@ func TestOwnClockIsUsedForTimes(t *testing.T) {
 	}
 }
 
+// TestAllHaveAnswered: when no witness is left to wait for, nobody waits.
+func TestAllHaveAnswered(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, w *world) {
+		clock := time.Now()
+		w.pool.now = func() time.Time { return clock.Add(-time.Hour) }
+		begin := time.Now()
+		none := (*NoQuorumError)(nil)
+		if _, err := w.cosign(10); !errors.As(err, &none) || none.Witnesses[0].Outcome != BadTime {
+			t.Errorf("got %v", err)
+		}
+		if passed := time.Since(begin); passed >= w.pool.timeout { // of the bubble's clock
+			t.Errorf("waited for %s", passed)
+		}
+		// The clock is right again: the same candidate is cosigned.
+		w.pool.now = time.Now
+		time.Sleep(minBackoff) //nolint:forbidigo // the bubble's clock, not the wall's
+		w.mustCosign(10)
+	})
+}
+
 // TestTimeZero is refused also by a log whose clock is that wrong itself.
 func TestTimeZero(t *testing.T) {
 	p := &Pool{now: func() time.Time { return time.Unix(100, 0) }}
