@@ -66,7 +66,7 @@ func (c *Client) call(ctx context.Context, r request) (*answer, error) {
 		if isRefusal && !refused.Temporary() {
 			return nil, refused
 		}
-		wait := c.backoff(attempt)
+		wait := c.retry.backoff(attempt)
 		if isRefusal {
 			wait = max(wait, refused.RetryAfter)
 		}
@@ -83,10 +83,10 @@ func (c *Client) call(ctx context.Context, r request) (*answer, error) {
 }
 
 // backoff is the pause behind an attempt, counted from 1.
-func (c *Client) backoff(attempt int) time.Duration {
-	d := c.retry.Max
+func (r *Retry) backoff(attempt int) time.Duration {
+	d := r.Max
 	if attempt <= 30 {
-		d = min(d, c.retry.Base<<(attempt-1))
+		d = min(d, r.Base<<(attempt-1))
 	}
 	var b [2]byte
 	_, _ = rand.Read(b[:]) // never fails

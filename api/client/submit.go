@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/trialog/trialog/api/entry"
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
@@ -16,7 +17,8 @@ type Wait int
 
 // The acknowledgements.
 const (
-	// Final is a receipt under a checkpoint that a quorum has cosigned.
+	// Final is a receipt under a checkpoint that a quorum has cosigned. If there
+	// is none in time, the log answers with its promise.
 	Final Wait = iota
 	// Pending is the log's signed promise; Submit may still answer with a
 	// receipt.
@@ -24,7 +26,8 @@ const (
 )
 
 // Acknowledgement is what the log said about a statement, verified. Exactly one
-// of Receipt and Promise is set.
+// of Receipt and Promise is set; neither with a receipt that a Stream checked by
+// InclusionOnly.
 type Acknowledgement struct {
 	Identity statement.Identity
 	Index    uint64
@@ -37,6 +40,10 @@ type Acknowledgement struct {
 	Pending []byte
 	// Duplicate tells whether the statement was in the log before this call.
 	Duplicate bool
+	// Leaf is the leaf hash of the entry and TreeSize the size of the checkpoint
+	// that it was proven under; a Stream fills them in with a receipt.
+	Leaf     [32]byte
+	TreeSize uint64
 }
 
 // Submit sends a signed statement. beacon is the note that it names; nil if it
@@ -49,20 +56,19 @@ func (c *Client) Submit(ctx context.Context, envelope, beacon []byte, wait Wait)
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
-	req := &trialogv1.SubmitRequest{Envelope: envelope, Beacon: string(beacon), Wait: trialogv1.Wait_WAIT_FINAL}
-	if wait == Pending {
-		req.Wait = trialogv1.Wait_WAIT_PENDING
-	}
+	req := &trialogv1.SubmitRequest{Envelope: envelope, Beacon: string(beacon), Wait: wait.wire()}
 	resp := &trialogv1.SubmitResponse{}
 	if err := c.post(ctx, "/v1/statements", req, resp); err != nil {
 		return nil, err
 	}
-	return c.acknowledge(resp, s.Identity(env.Payload), envelope, wait)
+	return c.acknowledge(resp, s.Identity(env.Payload), envelope)
 }
 
-// acknowledge verifies what the log answered about a statement.
+// acknowledge verifies what the log answered about a statement. A promise is an
+// answer to whoever waits for a receipt too: the entry is durable, and no quorum
+// has cosigned it in time.
 func (c *Client) acknowledge(
-	resp *trialogv1.SubmitResponse, id statement.Identity, envelope []byte, wait Wait,
+	resp *trialogv1.SubmitResponse, id statement.Identity, envelope []byte,
 ) (*Acknowledgement, error) {
 	if resp.GetIdentity() != id.String() {
 		return nil, untrue("answer", nil, "it is about another statement than the one that was sent")
@@ -72,10 +78,10 @@ func (c *Client) acknowledge(
 	switch {
 	case resp.GetState() == trialogv1.State_STATE_FINAL:
 		a.Receipt = resp.GetReceipt()
-		a.Verdict, err = c.checkReceipt(a.Receipt, id, a.Index)
-	case resp.GetState() == trialogv1.State_STATE_PENDING && wait == Pending:
+		a.Verdict, err = checkReceipt(c.policy, a.Receipt, id, a.Index, c.now())
+	case resp.GetState() == trialogv1.State_STATE_PENDING:
 		a.Pending = resp.GetPending()
-		a.Promise, err = c.checkPromise(a, envelope)
+		a.Promise, err = checkPromise(c.policy, a, envelope)
 	default:
 		err = untrue("answer", nil, "it is in state %s", resp.GetState())
 	}
@@ -86,8 +92,10 @@ func (c *Client) acknowledge(
 }
 
 // checkReceipt verifies a receipt and that it is the one that was asked for.
-func (c *Client) checkReceipt(raw []byte, id statement.Identity, index uint64) (*verify.Verdict, error) {
-	verdict, err := verify.Verify(verify.Input{Receipt: raw, Policy: c.policy, StatementOnly: true, Now: c.now()})
+func checkReceipt(
+	policy *verify.Policy, raw []byte, id statement.Identity, index uint64, now time.Time,
+) (*verify.Verdict, error) {
+	verdict, err := verify.Verify(verify.Input{Receipt: raw, Policy: policy, StatementOnly: true, Now: now})
 	switch {
 	case err != nil:
 		return nil, &UntrueError{What: "receipt", Answer: raw, Err: err}
@@ -102,8 +110,8 @@ func (c *Client) checkReceipt(raw []byte, id statement.Identity, index uint64) (
 }
 
 // checkPromise verifies a pending record.
-func (c *Client) checkPromise(a *Acknowledgement, envelope []byte) (*receipt.Pending, error) {
-	trust := c.policy.Trust()
+func checkPromise(policy *verify.Policy, a *Acknowledgement, envelope []byte) (*receipt.Pending, error) {
+	trust := policy.Trust()
 	p, err := receipt.ParsePending(a.Pending, trust.PendingKeys...)
 	switch {
 	case err != nil:
@@ -142,7 +150,7 @@ func (c *Client) Receipt(ctx context.Context, id statement.Identity) (*Acknowled
 	}
 	a := &Acknowledgement{Identity: id, Index: resp.GetIndex(), Receipt: resp.GetReceipt(), Duplicate: true}
 	var err error
-	if a.Verdict, err = c.checkReceipt(a.Receipt, id, a.Index); err != nil {
+	if a.Verdict, err = checkReceipt(c.policy, a.Receipt, id, a.Index, c.now()); err != nil {
 		return nil, err
 	}
 	return a, nil

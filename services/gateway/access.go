@@ -50,6 +50,12 @@ func rules() map[string]rule {
 		trialogv1.SubmissionService_Submit_FullMethodName: {
 			sometimes: enrol, when: "the statement is an organisation's first enrolment, and new",
 		},
+		trialogv1.SubmissionService_SubmitBatch_FullMethodName: {
+			sometimes: enrol, when: "one of the statements is an organisation's first enrolment, and new",
+		},
+		// First enrolments are not taken in over streams, whoever asks.
+		trialogv1.SubmissionService_SubmitStream_FullMethodName: {},
+
 		trialogv1.SubmissionService_Receive_FullMethodName:    {always: receive},
 		trialogv1.SubmissionService_GetReceipt_FullMethodName: {},
 		trialogv1.SubmissionService_GetChain_FullMethodName:   {},

@@ -96,6 +96,15 @@ func TestAccessMatrix(t *testing.T) {
 			},
 		},
 		{
+			trialogv1.SubmissionService_SubmitBatch_FullMethodName, "POST", "/v1/statements:batch",
+			map[string]any{},
+			nobody,
+			func(ctx context.Context) error {
+				_, err := h.rpc.SubmitBatch(ctx, &trialogv1.SubmitBatchRequest{})
+				return err
+			},
+		},
+		{
 			trialogv1.SubmissionService_Receive_FullMethodName, "POST", "/v1/statements:receive",
 			map[string]any{},
 			receive,

@@ -437,7 +437,11 @@ func TestBadRequests(t *testing.T) {
 func TestRequestFields(t *testing.T) {
 	service := trialogv1.File_trialog_v1_submission_proto.Services().ByName("SubmissionService")
 	for i := range service.Methods().Len() {
-		if err := checkShape(service.Methods().Get(i).Input()); err != nil {
+		m := service.Methods().Get(i)
+		if m.IsStreamingClient() {
+			continue // over gRPC only
+		}
+		if err := checkShape(m.Input()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -38,6 +37,11 @@ func (d door) Submit(ctx context.Context, req *trialogv1.SubmitRequest) (*trialo
 	return pass(ctx, d.g, trialogv1.SubmissionService_Submit_FullMethodName, req, d.g.submit)
 }
 
+// SubmitBatch implements SubmissionServiceServer.
+func (d door) SubmitBatch(ctx context.Context, req *trialogv1.SubmitBatchRequest) (*trialogv1.SubmitBatchResponse, error) {
+	return pass(ctx, d.g, trialogv1.SubmissionService_SubmitBatch_FullMethodName, req, d.g.submitBatch)
+}
+
 // Receive implements SubmissionServiceServer.
 func (d door) Receive(ctx context.Context, req *trialogv1.ReceiveRequest) (*trialogv1.ReceiveResponse, error) {
 	return pass(ctx, d.g, trialogv1.SubmissionService_Receive_FullMethodName, req, d.g.receive)
@@ -61,6 +65,11 @@ func pass[Req, Resp proto.Message](
 	defer cancel()
 	// Nothing that a caller sent is in what ends here; see record.
 	defer func() { err = g.end(ctx, call, err, recover()) }()
+	leave, err := g.calls.enter("")
+	if err != nil {
+		return resp, err
+	}
+	defer leave()
 	who, err := g.enter(ctx, call)
 	if err != nil {
 		return resp, err
@@ -134,14 +143,4 @@ func knownFields(m protoreflect.Message, path string) error {
 		return err == nil
 	})
 	return err
-}
-
-// SubmitBatch implements SubmissionServiceServer.
-func (d door) SubmitBatch(context.Context, *trialogv1.SubmitBatchRequest) (*trialogv1.SubmitBatchResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not here yet")
-}
-
-// SubmitStream implements SubmissionServiceServer.
-func (d door) SubmitStream(trialogv1.SubmissionService_SubmitStreamServer) error {
-	return status.Error(codes.Unimplemented, "not here yet")
 }

@@ -38,6 +38,9 @@ type Config struct {
 	// HTTP and GRPC are what Run listens on; Run closes them. Either may be
 	// nil.
 	HTTP, GRPC net.Listener
+	// Beside registers further services on the gRPC server; nil: there are none.
+	// The door does not count or limit their calls.
+	Beside func(grpc.ServiceRegistrar)
 	// Now is the clock.
 	Now func() time.Time
 	// Log gets one record a call: which, and how it ended. It gets nothing that
@@ -63,6 +66,15 @@ type Limits struct {
 	UploadRate    int64         // bytes a second that an upload must keep up (64 KiB)
 	CallTimeout   time.Duration // for a call, waiting for witnesses included (30 s)
 	DrainTimeout  time.Duration // for open calls when the gateway stops (10 s)
+	// StreamIdle is for how long nothing may move on a stream: nothing sent,
+	// nothing answered (5 min).
+	StreamIdle time.Duration
+	Calls      int // at once, streams not counted (512)
+	Batches    int // at once over REST, whose bodies are held in memory (32)
+	Streams    int // at once (256)
+	// StreamsOfOne are those that one principal, or without a token one address,
+	// may have at once (32).
+	StreamsOfOne int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -74,9 +86,18 @@ func (l Limits) withDefaults() Limits {
 		{&l.BodyTimeout, 10 * time.Second},
 		{&l.CallTimeout, 30 * time.Second},
 		{&l.DrainTimeout, 10 * time.Second},
+		{&l.StreamIdle, 5 * time.Minute},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.def
+		}
+	}
+	for _, n := range []struct {
+		value *int
+		def   int
+	}{{&l.Calls, 512}, {&l.Batches, 32}, {&l.Streams, 256}, {&l.StreamsOfOne, 32}} {
+		if *n.value <= 0 {
+			*n.value = n.def
 		}
 	}
 	if l.UploadRate <= 0 {
@@ -97,6 +118,10 @@ type Gateway struct {
 	notes     notes
 	documents *documents
 	reception *reception // nil without a key
+
+	calls, batches, streams *gate
+	relays                  sync.WaitGroup // goroutines of streams
+	stopping                chan struct{}  // closed when Run is to end
 
 	handler http.Handler
 	grpc    *grpc.Server
@@ -120,6 +145,10 @@ func New(cfg Config) (*Gateway, error) {
 		sequencer: cfg.Sequencer, quota: newQuota(cfg.Settings.Quota, cfg.Now),
 		documents: newDocuments(cfg.Documents, cfg.Settings),
 	}
+	g.calls = newGate(g.limits.Calls, 0, "too many calls are open; ask again later")
+	g.batches = newGate(g.limits.Batches, 0, "too many batches are on their way; ask again later")
+	g.streams = newGate(g.limits.Streams, g.limits.StreamsOfOne, "too many streams are open; ask again later")
+	g.stopping = make(chan struct{})
 	if g.access, err = newAccess(cfg.Settings.Tokens); err != nil {
 		return nil, err
 	}
@@ -176,8 +205,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve("grpc", func() error { return g.grpc.Serve(g.cfg.GRPC) })
 	}
 	<-ctx.Done()
+	close(g.stopping)
 	g.drain(ctx, server)
 	running.Wait()
+	g.relays.Wait()
 	close(failed)
 	var all error
 	for err := range failed {

@@ -35,6 +35,7 @@ func (n *notes) setOrigin(origin string) {
 type logHead struct {
 	origin string
 	note   *checkpoint.Note // nil before the first one
+	clock  string           // what the sequencer says of its clock; empty if nothing
 }
 
 // text is the note, or "" before the first one.
@@ -62,7 +63,7 @@ func (g *Gateway) head(ctx context.Context) (logHead, error) {
 	if err != nil {
 		return logHead{}, fromSequencer(err, func(path string) string { return path })
 	}
-	head := logHead{origin: resp.GetOrigin()}
+	head := logHead{origin: resp.GetOrigin(), clock: resp.GetClock()}
 	if resp.GetCheckpoint() == "" {
 		g.notes.setOrigin(head.origin)
 		return head, nil

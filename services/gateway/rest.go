@@ -29,7 +29,8 @@ import (
 )
 
 const (
-	maxBody = 1 << 20 // of a JSON body, in bytes
+	maxBody      = 1 << 20 // of a JSON body, in bytes
+	maxBatchBody = 8 << 20 // of that of a batch
 	// maxHeaders is the length of a request's header fields above which the
 	// answer is a problem; at hardHeaders net/http gives up by itself.
 	maxHeaders  = 16 << 10
@@ -51,6 +52,7 @@ type route struct {
 	query    []string // parameters that are known
 	// request makes the message that the body holds; nil if there is none.
 	request func() proto.Message
+	limit   int64 // of the body, in bytes
 	serve   http.HandlerFunc
 }
 
@@ -114,7 +116,10 @@ func (f *front) addRPCs() error {
 			if err != nil {
 				return err
 			}
-			r.request = message
+			r.request, r.limit = message, maxBody
+			if m.Name() == "SubmitBatch" {
+				r.limit = maxBatchBody
+			}
 		} else {
 			for j := range m.Input().Fields().Len() {
 				if name := m.Input().Fields().Get(j).JSONName(); !strings.Contains(path, "{"+name+"}") {
@@ -130,7 +135,8 @@ func (f *front) addRPCs() error {
 // requestType returns a maker of messages.
 func requestType(d protoreflect.MessageDescriptor) (func() proto.Message, error) {
 	for _, m := range []proto.Message{
-		&trialogv1.PrepareRequest{}, &trialogv1.SubmitRequest{}, &trialogv1.ReceiveRequest{},
+		&trialogv1.PrepareRequest{}, &trialogv1.SubmitRequest{}, &trialogv1.SubmitBatchRequest{},
+		&trialogv1.ReceiveRequest{},
 	} {
 		if t := m.ProtoReflect(); t.Descriptor().FullName() == d.FullName() {
 			return func() proto.Message { return t.New().Interface() }, nil
@@ -157,6 +163,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.g.cfg.Now().Add(f.g.limits.CallTimeout + 2*f.g.limits.BodyTimeout),
 	)
 	route, p := f.find(r)
+	if p == nil && route.limit > maxBody {
+		leave, err := f.g.batches.enter("")
+		if err != nil {
+			p = problemOf(err)
+		} else {
+			defer leave()
+		}
+	}
 	if p == nil {
 		p = f.check(w, r, route)
 	}
@@ -251,7 +265,7 @@ func (f *front) check(w http.ResponseWriter, r *http.Request, to *route) *proble
 	}
 	switch {
 	case to.request != nil:
-		return f.readBody(w, r, to.request())
+		return f.readBody(w, r, to.request(), to.limit)
 	case to.method == http.MethodPut:
 		return nil // read by the upload itself
 	case r.ContentLength != 0:
@@ -284,24 +298,24 @@ func printable(name string) string {
 
 // readBody reads a JSON body, checks it strictly against msg and puts it back
 // for the generated code to read.
-func (f *front) readBody(w http.ResponseWriter, r *http.Request, msg proto.Message) *problem {
+func (f *front) readBody(w http.ResponseWriter, r *http.Request, msg proto.Message, limit int64) *problem {
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset, hasCharset := params["charset"]
 	if err != nil || media != "application/json" || hasCharset && !strings.EqualFold(charset, "utf-8") ||
 		len(params) > 1 || len(params) == 1 && !hasCharset || len(r.Header.Values("Content-Type")) != 1 {
 		return newProblem(http.StatusUnsupportedMediaType, "").withField("Content-Type", "expected application/json")
 	}
-	if r.ContentLength > maxBody {
-		return bodyTooLarge()
+	if r.ContentLength > limit {
+		return bodyTooLarge(limit)
 	}
 	control := http.NewResponseController(w)
 	// Recorders of tests cannot; servers can.
 	_ = control.SetReadDeadline(f.g.cfg.Now().Add(f.g.limits.BodyTimeout))
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return bodyTooLarge()
+		return bodyTooLarge(limit)
 	case err != nil:
 		return bodyCut(err)
 	}
@@ -321,9 +335,9 @@ func (f *front) readBody(w http.ResponseWriter, r *http.Request, msg proto.Messa
 	return nil
 }
 
-func bodyTooLarge() *problem {
+func bodyTooLarge(limit int64) *problem {
 	return newProblem(http.StatusRequestEntityTooLarge, "").
-		withField("body", fmt.Sprintf("expected at most %d bytes", maxBody))
+		withField("body", fmt.Sprintf("expected at most %d bytes", limit))
 }
 
 // bodyCut is the answer to a body that did not come, or not in time.

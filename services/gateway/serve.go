@@ -15,9 +15,9 @@ import (
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
 )
 
-// maxMessage bounds a gRPC request in bytes: an envelope, a beacon and the
-// names around them.
-const maxMessage = 256 << 10
+// maxMessage bounds a gRPC request in bytes: that of a batch, or one message of a
+// stream. The fields of other requests have bounds of their own.
+const maxMessage = 4 << 20
 
 // noDeadline takes a deadline off a connection.
 func noDeadline() time.Time { return time.Time{} }
@@ -50,6 +50,9 @@ func (g *Gateway) newGRPC() *grpc.Server {
 		}),
 	)
 	trialogv1.RegisterSubmissionServiceServer(s, door{g: g})
+	if g.cfg.Beside != nil {
+		g.cfg.Beside(s)
+	}
 	return s
 }
 

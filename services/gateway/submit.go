@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,18 +29,22 @@ func (g *Gateway) getLog(ctx context.Context, _ *caller, _ *trialogv1.GetLogRequ
 	return &trialogv1.GetLogResponse{
 		Log: g.log, Origin: head.origin, Checkpoint: head.text(),
 		Policy: string(g.cfg.Policy), PolicySidecar: string(g.cfg.Sidecar), PolicyFingerprint: g.policy.Fingerprint(),
+		Clock: cmp.Or(head.clock, "unverified"),
 	}, nil
 }
 
-func (g *Gateway) submit(ctx context.Context, who *caller, req *trialogv1.SubmitRequest) (*trialogv1.SubmitResponse, error) {
-	if err := checkWait(req.GetWait()); err != nil {
+// admission is a submission that was read, and is in order as far as the gateway
+// can tell.
+type admission struct {
+	request   *trialogv1.SubmitRequest
+	statement *statement.Statement
+	id        statement.Identity
+}
+
+// admit reads a submission.
+func (g *Gateway) admit(req *trialogv1.SubmitRequest) (*admission, error) {
+	if err := checkSubmission(req); err != nil {
 		return nil, err
-	}
-	if len(req.GetEnvelope()) == 0 {
-		return nil, invalid("envelope", "missing, expected a DSSE envelope")
-	}
-	if len(req.GetBeacon()) > maxBeacon {
-		return nil, invalid("beacon", fmt.Sprintf("expected a checkpoint note of at most %d bytes", maxBeacon))
 	}
 	env, s, err := parseEnvelope(req.GetEnvelope())
 	if err != nil {
@@ -48,22 +53,51 @@ func (g *Gateway) submit(ctx context.Context, who *caller, req *trialogv1.Submit
 	if s.Log != g.log {
 		return nil, invalid("envelope.payload.predicate.log", fmt.Sprintf("expected %q, the name of this log", g.log))
 	}
+	return &admission{request: req, statement: s, id: s.Identity(env.Payload)}, nil
+}
+
+// submission is what Submit and SubmitStream have in common.
+type submission interface {
+	GetEnvelope() []byte
+	GetBeacon() string
+	GetWait() trialogv1.Wait
+}
+
+// checkSubmission checks a submission from outside, without reading the envelope.
+func checkSubmission(s submission) error {
+	if err := checkWait(s.GetWait()); err != nil {
+		return err
+	}
+	if len(s.GetEnvelope()) == 0 {
+		return invalid("envelope", "missing, expected a DSSE envelope")
+	}
+	if len(s.GetBeacon()) > maxBeacon {
+		return invalid("beacon", fmt.Sprintf("expected a checkpoint note of at most %d bytes", maxBeacon))
+	}
+	return nil
+}
+
+func (g *Gateway) submit(ctx context.Context, who *caller, req *trialogv1.SubmitRequest) (*trialogv1.SubmitResponse, error) {
+	a, err := g.admit(req)
+	if err != nil {
+		return nil, err
+	}
 	// A caller who hangs up has not decided how the statement ends: what became of
 	// it is what the quota counts.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limits.CallTimeout)
 	defer cancel()
 	add := &trialogv1.AddRequest{Submit: req}
-	if lacks := mayEnrol(who, s); lacks != nil {
-		return g.again(ctx, s.Identity(env.Payload), add, lacks)
+	if lacks := mayEnrol(who, a.statement); lacks != nil {
+		return g.again(ctx, a.id, add, lacks)
 	}
-	if _, first := s.RecoveryKey(); first {
+	if _, first := a.statement.RecoveryKey(); first {
 		add.GrantedRoles = who.roles
 	}
-	undo, err := g.quota.statement(s.Organisation)
+	undo, err := g.quota.statement(a.statement.Organisation)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := g.add(ctx, s.Identity(env.Payload), add)
+	resp, err := g.add(ctx, a.id, add)
 	if !maybeNew(resp, err) {
 		undo()
 	}
@@ -87,8 +121,7 @@ func (g *Gateway) again(
 	case err != nil:
 		return nil, sequencerFault(err, submitted)
 	case !resp.GetDuplicate():
-		g.cfg.Log.LogAttrs(ctx, slog.LevelError, "sequencer let in an enrolment that nobody granted",
-			slog.String("identity", id.String()))
+		g.logUngranted(ctx, id)
 		return nil, lacks
 	}
 	return resp, nil
@@ -193,24 +226,35 @@ func (g *Gateway) add(
 // of the shard that this gateway stands before: one of another shard would be
 // held against a tree that the entry is not in.
 func (g *Gateway) checkPromise(ctx context.Context, id statement.Identity, resp *trialogv1.SubmitResponse) error {
-	promise, err := receipt.ParsePending(resp.GetPending(), g.policy.Trust().PendingKeys...)
-	if err != nil {
-		return err
-	}
-	if promise.Identity != id || promise.Index != resp.GetIndex() || promise.Log != g.log || len(resp.GetReceipt()) > 0 {
+	if len(resp.GetReceipt()) > 0 {
 		return errUnproven
 	}
+	_, err := g.readPromise(ctx, id, resp.GetPending(), resp.GetIndex())
+	return err
+}
+
+// readPromise reads a promise and checks that it is about this statement.
+func (g *Gateway) readPromise(
+	ctx context.Context, id statement.Identity, raw []byte, index uint64,
+) (*receipt.Pending, error) {
+	promise, err := receipt.ParsePending(raw, g.policy.Trust().PendingKeys...)
+	if err != nil {
+		return nil, err
+	}
+	if promise.Identity != id || promise.Index != index || promise.Log != g.log {
+		return nil, errUnproven
+	}
 	if g.notes.isOrigin(promise.Origin) {
-		return nil
+		return promise, nil
 	}
 	head, err := g.head(ctx) // not asked for before, or the shard is another one now
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if promise.Origin != head.origin {
-		return errUnproven
+		return nil, errUnproven
 	}
-	return nil
+	return promise, nil
 }
 
 // check verifies a receipt offline before it is given to anybody, and returns

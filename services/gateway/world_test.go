@@ -90,7 +90,8 @@ type world struct {
 	notes   map[statement.Digest]string
 	note    *checkpoint.Note
 	calls   map[string]int
-	sent    [][]byte // envelopes that Add was called with
+	sent    [][]byte // envelopes that Add or AddStream was called with
+	holding bool     // streams are not answered
 
 	// before is called at the start of an RPC, after at its end, with the lock
 	// not held; an error of either is the answer.
@@ -326,9 +327,13 @@ func (w *world) add(req *trialogv1.AddRequest) (*trialogv1.SubmitResponse, error
 	resp := &trialogv1.SubmitResponse{Identity: id.String(), Index: uint64(at), Duplicate: duplicate}
 	if req.GetSubmit().GetWait() == trialogv1.Wait_WAIT_PENDING {
 		resp.State = trialogv1.State_STATE_PENDING
+		e, err := entry.Parse(w.entries[at])
+		if err != nil {
+			return nil, err
+		}
 		p := receipt.Pending{
 			Log: testLog, Origin: testOrigin, Identity: id, Index: uint64(at), LeafHash: entry.LeafHash(w.entries[at]),
-			Received: w.now(), Deadline: w.now().Add(time.Minute),
+			Received: e.Received, Deadline: e.Received.Add(time.Minute),
 		}
 		resp.Pending, err = p.Sign(w.promises)
 		return resp, err

@@ -65,6 +65,8 @@ func (l *Log) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.serveLog(w)
 	case path == "/v1/statements" && r.Method == http.MethodPost:
 		l.serveSubmit(w, r, body)
+	case path == "/v1/statements:batch" && r.Method == http.MethodPost:
+		l.serveBatch(w, r, body)
 	case strings.HasPrefix(path, "/v1/statements/"):
 		l.serveReceipt(w, strings.TrimSuffix(strings.TrimPrefix(path, "/v1/statements/"), "/receipt"))
 	case strings.HasPrefix(path, "/v1/chains/"):

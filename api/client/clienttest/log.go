@@ -40,12 +40,14 @@ type Log struct {
 	notes   map[statement.Digest][]byte
 	known   map[statement.KeyID]*statement.PublicKey
 	store   map[statement.Digest][]byte // documents
+	taken   map[statement.Digest]bool   // beacons that came with a statement of a stream
 
 	faults    []Fault
 	documents int           // status of uploads; 0 takes them
 	held      chan struct{} // receives when a call is held
 	release   chan struct{} // lets it go on
 	calls     []string
+	onStream  StreamHook
 }
 
 // New makes an empty log.
@@ -55,7 +57,7 @@ func New() *Log {
 		entries: map[statement.Identity]*testlog.Logged{}, keys: map[statement.KeyID]*testlog.Member{},
 		admins: map[string]*statement.PublicKey{}, chains: map[string]statement.Link{},
 		trials: map[string]statement.Identity{}, notes: map[statement.Digest][]byte{}, known: map[statement.KeyID]*statement.PublicKey{},
-		store: map[statement.Digest][]byte{}, held: make(chan struct{}, 16), release: make(chan struct{}, 16),
+		store: map[statement.Digest][]byte{}, taken: map[statement.Digest]bool{}, held: make(chan struct{}, 16), release: make(chan struct{}, 16),
 	}
 }
 
