@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -209,15 +210,7 @@ func (s *Shard) check(log string) (field, problem string) {
 
 func hasScheme(text string, schemes []string) bool {
 	scheme, rest, ok := strings.Cut(text, ":")
-	if !ok || rest == "" {
-		return false
-	}
-	for _, s := range schemes {
-		if s == scheme {
-			return true
-		}
-	}
-	return false
+	return ok && rest != "" && slices.Contains(schemes, scheme)
 }
 
 // redact keeps what may be a secret out of messages.

@@ -129,8 +129,8 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			"service sees part of service",
-			[]string{"@/services/gateway/web -> @/services/internal/register"},
-			[]string{"never imports another|@/services/gateway/web @/services/internal/register"},
+			[]string{"@/services/gateway/web -> @/services/sequencer/ledger"},
+			[]string{"never imports another|@/services/gateway/web @/services/sequencer/ledger"},
 		},
 		{
 			"test of a service sees service",

@@ -30,19 +30,20 @@ func sights() []sight {
 	return []sight{
 		{"api", nil, "api imports only api: third parties program against it"},
 		{"services/config", nil, "services/config imports nothing of ours: the operator renders it"},
-		{"services/cmd/*", []string{"api", "services"}, "a server binary wires services and nothing else"},
+		{"services/cmd/*", []string{"api", "services", "internal"}, "a server binary wires services and nothing else"},
 		{
 			"services/internal",
-			[]string{"api", "services/config"},
+			[]string{"api", "services/config", "internal"},
 			"services/internal never imports a service: it is shared by them",
 		},
 		{
 			"services/*",
-			[]string{"api", "services/config", "services/internal"},
+			[]string{"api", "services/config", "services/internal", "internal"},
 			"a service never imports another: they meet over RPC only",
 		},
 		{"operator", []string{"api", "services/config"}, "the operator sees operator, services/config and api only"},
-		{"e2e", []string{"api", "operator/api"}, "e2e is black box: it sees api and operator/api only"},
+		{"internal", nil, "internal imports nothing of ours: it starts foreign servers for tests"},
+		{"e2e", []string{"api", "operator/api", "internal"}, "e2e is black box: it sees api, operator/api and internal only"},
 		{"tools/*", []string{"api", "operator/api"}, "a tool sees api and operator/api only"},
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/trialog/trialog/services/config"
 	"github.com/trialog/trialog/services/gateway"
@@ -18,9 +20,16 @@ import (
 	"github.com/trialog/trialog/services/proofs"
 )
 
+// allOptions are about one run, not about the log.
+type allOptions struct {
+	grpcListen, metricsListen string
+	elsewhere                 bool // others run the witnesses
+}
+
 func (p *program) newAll() *cobra.Command {
 	var o initOptions
-	var dir, grpcListen string
+	var dir string
+	var a allOptions
 	cmd := &cobra.Command{
 		Use:   "all",
 		Short: "Run a whole log on this machine",
@@ -29,76 +38,120 @@ three witnesses in processes of their own. A data folder that is empty becomes a
 new log; one that holds a log goes on with it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.runAll(cmd.Context(), layout{dir}, o, grpcListen)
+			return p.runAll(cmd.Context(), layout{dir}, o, a)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "data", "data", "folder of the log's data")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the REST interface, the tiles and the proofs")
-	cmd.Flags().StringVar(&grpcListen, "grpc-listen", "127.0.0.1:8081", "address of the gRPC interface")
+	cmd.Flags().StringVar(&a.grpcListen, "grpc-listen", "127.0.0.1:8081", "address of the gRPC interface")
+	cmd.Flags().StringVar(&a.metricsListen, "metrics-listen", "", "address of /metrics, for Prometheus (default none)")
+	cmd.Flags().BoolVar(&a.elsewhere, "witnesses-elsewhere", false,
+		`do not run the witnesses: "trialogd witness" does, with the same addresses`)
 	o.flags(cmd)
 	return cmd
 }
 
-func (p *program) runAll(ctx context.Context, l layout, o initOptions, grpcListen string) error {
+func (p *program) runAll(ctx context.Context, l layout, o initOptions, a allOptions) error {
 	logger := p.logger()
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		return err
 	}
-	grpcListener, err := lc.Listen(ctx, "tcp", grpcListen)
+	grpcListener, err := lc.Listen(ctx, "tcp", a.grpcListen)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	o.listen = listener.Addr().String()
-	s, err := l.readSettings()
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := initialise(ctx, l, o); err != nil {
-			return err
-		}
-		s, err = l.readSettings()
-	}
+	s, err := p.settings(ctx, l, o)
 	if err != nil {
 		return err
 	}
-	sh, err := openShard(ctx, l, s, p.now, logger)
+	e, err := openEngine(ctx, l, s, p.now, logger)
 	if err != nil {
 		return err
 	}
-	defer sh.close(logger)
-	door, err := openDoor(l, sh, grpcListener, logger) //nolint:contextcheck // Run gets the context
+	defer e.close()
+	tiles, err := e.openProofs()
+	if err != nil {
+		return err
+	}
+	door, err := openDoor(l, e, grpcListener, tiles.Register, logger) //nolint:contextcheck // Run gets the context
 	if err != nil {
 		return err
 	}
 	defer func() { _ = door.Close() }()
-	tiles, err := proofs.New(proofs.Config{
-		Store: sh.tiles, Policy: sh.policy, Origin: s.Origin, Now: p.now, Logger: logger,
-	})
-	if err != nil {
-		return err
-	}
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
+	e.activate = tiles.Activate
 	parts := []run.Part{
-		{Name: "sequencer", Run: sh.run},
+		{Name: "log", Run: e.run},
+		{Name: "admin", Run: func(ctx context.Context) error { return e.serveAdmin(ctx, l.admin()) }},
 		{Name: "gateway", Run: door.Run},
 		{Name: "http", Run: func(ctx context.Context) error {
-			return run.HTTP(ctx, listener, run.Server(newMux(door.Handler(), tiles.Handler(), newReadiness(sh.ready, logger)), logger))
+			return run.HTTP(ctx, listener, run.Server(newMux(door.Handler(), tiles.Handler(), newReadiness(e.ready, logger), e.list), logger))
 		}},
 	}
-	for n := range s.Witnesses {
-		parts = append(parts, run.Part{Name: fmt.Sprintf("witness-%d", n+1), Run: func(ctx context.Context) error {
-			return superviseWitness(ctx, program, l.witness(n+1, "witness.json"), logger)
-		}})
+	if !a.elsewhere {
+		witnesses, err := witnessParts(l, len(s.Witnesses), logger)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, witnesses...)
 	}
-	logger.Info("listening", "http", listener.Addr().String(), "grpc", grpcListener.Addr().String(), "origin", s.Origin)
+	if a.metricsListen != "" {
+		metrics, err := lc.Listen(ctx, "tcp", a.metricsListen)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, run.Part{Name: "metrics", Run: func(ctx context.Context) error { return serveMetrics(ctx, e, metrics) }})
+	}
+	logger.Info("listening", "http", listener.Addr().String(), "grpc", grpcListener.Addr().String(), "origin", e.active().place.Origin)
 	return run.All(ctx, parts...)
 }
 
+// settings reads what init decided; an empty folder is made a log first.
+func (p *program) settings(ctx context.Context, l layout, o initOptions) (*config.Log, error) {
+	s, err := l.readSettings()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s, err
+	}
+	if err := initialise(ctx, l, o, p.now()); err != nil {
+		return nil, err
+	}
+	return l.readSettings()
+}
+
+// witnessParts are the first n witnesses, each in a process of its own.
+func witnessParts(l layout, n int, logger *slog.Logger) ([]run.Part, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]run.Part, n)
+	for i := range parts {
+		parts[i] = run.Part{Name: fmt.Sprintf("witness-%d", i+1), Run: func(ctx context.Context) error {
+			return superviseWitness(ctx, program, l.witness(i+1, "witness.json"), logger)
+		}}
+	}
+	return parts, nil
+}
+
+// publishedFor is for how long a checkpoint is taken to be the published one
+// without looking: not longer than the least time between two.
+const publishedFor = 100 * time.Millisecond
+
+// openProofs makes the service that reads are answered by.
+func (e *engine) openProofs() (*proofs.Proofs, error) {
+	c := proofs.Config{Policy: e.policy, Now: e.now, Logger: e.log, Refresh: publishedFor}
+	for _, sh := range e.shards {
+		c.Shards = append(c.Shards, proofs.Shard{Origin: sh.place.Origin, Store: sh.tiles, Active: sh == e.reading()})
+	}
+	return proofs.New(c)
+}
+
 // openDoor makes the gateway.
-func openDoor(l layout, sh *shard, grpcListener net.Listener, logger *slog.Logger) (*gateway.Gateway, error) {
+func openDoor(
+	l layout, e *engine, grpcListener net.Listener, beside func(grpc.ServiceRegistrar), logger *slog.Logger,
+) (*gateway.Gateway, error) {
 	policy, err := os.ReadFile(l.policy())
 	if err != nil {
 		return nil, err
@@ -127,7 +180,7 @@ func openDoor(l layout, sh *shard, grpcListener net.Listener, logger *slog.Logge
 		rules.Tokens = append(rules.Tokens, t)
 	}
 	return gateway.New(gateway.Config{
-		Settings: rules, Sequencer: sh.client, Policy: policy, Sidecar: sidecar, Key: sh.gatewayKey, Documents: documents,
-		GRPC: grpcListener, Now: sh.now, Log: logger,
+		Settings: rules, Sequencer: router{e}, Policy: policy, Sidecar: sidecar, Key: e.gatewayKey, Documents: documents,
+		GRPC: grpcListener, Beside: beside, Now: e.now, Log: logger,
 	})
 }

@@ -11,10 +11,12 @@ import (
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/services/config"
 )
 
-// layout is the data folder of "trialogd all". The register and the tiles stand
-// beside the store here; where it matters each is put on a volume of its own.
+// layout is the data folder of a log on one machine. The shards and their
+// registers have folders of their own in it; where it matters each is put on a
+// volume of its own, or into a database and an object store.
 type layout struct{ dir string }
 
 func (l layout) path(parts ...string) string {
@@ -22,42 +24,42 @@ func (l layout) path(parts ...string) string {
 }
 
 func (l layout) settings() string         { return l.path("trialog.json") }
-func (l layout) store() string            { return l.path("store") }
-func (l layout) ledger() string           { return l.path("ledger") }
-func (l layout) tiles() string            { return l.path("tiles") }
-func (l layout) register() string         { return l.path("register", "register") }
 func (l layout) documents() string        { return l.path("documents") }
 func (l layout) gatewayState() string     { return l.path("gateway.state") }
 func (l layout) key(name string) string   { return l.path("keys", name) }
 func (l layout) policy() string           { return l.path("policy", "trialog.policy") }
 func (l layout) sidecar() string          { return l.path("policy", "trialog.policy.json") }
+func (l layout) logList() string          { return l.path("policy", "loglist.json") }
 func (l layout) token(name string) string { return l.path("tokens", name) }
+func (l layout) admin() string            { return l.path("admin.sock") }
 
 func (l layout) witness(n int, parts ...string) string {
 	return l.path(append([]string{fmt.Sprintf("witness-%d", n)}, parts...)...)
 }
 
-// settings are what init decided for good.
-type settings struct {
-	Log       string   `json:"log"`
-	Origin    string   `json:"origin"`
-	Operator  string   `json:"operator"`
-	Witnesses []string `json:"witnesses"` // addresses, host:port
-}
-
 // readSettings reads what init wrote; fs.ErrNotExist before it.
-func (l layout) readSettings() (settings, error) {
-	var s settings
+func (l layout) readSettings() (*config.Log, error) {
 	raw, err := os.ReadFile(l.settings())
 	if err != nil {
-		return s, err
+		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
-		return s, fmt.Errorf("%s: %w", l.settings(), err)
+	c, err := config.ParseLog(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.settings(), err)
 	}
-	return s, nil
+	return c, nil
+}
+
+// writeSettings makes c the log's configuration. It is validated first.
+func (l layout) writeSettings(c *config.Log) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replace(l.settings(), append(raw, '\n'), 0o600)
 }
 
 // disk makes files and folders that are there after a power failure too.
@@ -68,6 +70,12 @@ type disk struct {
 // writeNew writes a file that must not exist yet, durably.
 func writeNew(path string, data []byte, mode fs.FileMode) error {
 	return disk{(*os.File).Sync}.writeNew(path, data, mode)
+}
+
+// replace writes a file in place of one that may exist, durably: whoever reads it
+// sees the old content or the new one.
+func replace(path string, data []byte, mode fs.FileMode) error {
+	return disk{(*os.File).Sync}.replace(path, data, mode)
 }
 
 // makeFolder makes a folder and what is missing above it, durably, for its owner
@@ -89,6 +97,20 @@ func (d disk) writeNew(path string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	// The file's name is in the folder.
+	return d.syncFolder(filepath.Dir(path))
+}
+
+func (d disk) replace(path string, data []byte, mode fs.FileMode) error {
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := d.writeNew(temp, data, mode); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
 	return d.syncFolder(filepath.Dir(path))
 }
 

@@ -13,11 +13,11 @@ import (
 )
 
 // mux puts the door, the tiles and the state of the process behind one address.
-type mux struct{ door, tiles, healthy, ready http.Handler }
+type mux struct{ door, tiles, healthy, ready, list http.Handler }
 
-func newMux(door, tiles, ready http.Handler) *mux {
+func newMux(door, tiles, ready, list http.Handler) *mux {
 	healthy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	return &mux{door: door, tiles: tiles, healthy: healthy, ready: ready}
+	return &mux{door: door, tiles: tiles, healthy: healthy, ready: ready, list: list}
 }
 
 // ServeHTTP implements http.Handler.
@@ -33,10 +33,12 @@ func (m *mux) route(r *http.Request) http.Handler {
 		return m.healthy
 	case path == "/readyz" && reads:
 		return m.ready
+	case path == "/v1/loglist" && reads:
+		return m.list
 	case path == "/checkpoint", path == "/v1/receipts:refresh":
 		return m.tiles
 	}
-	for _, prefix := range []string{"/tile/", "/v1/proofs/", "/v1/beacons/", "/v1/entries/"} {
+	for _, prefix := range []string{"/shards/", "/tile/", "/v1/proofs/", "/v1/beacons/", "/v1/entries/"} {
 		if strings.HasPrefix(path, prefix) {
 			return m.tiles
 		}
@@ -97,8 +99,14 @@ func reasonOf(err error) string {
 	if refused, ok := errors.AsType[*sequencer.RefusedError](err); ok {
 		return string(refused.Reason)
 	}
+	if e, ok := errors.AsType[*notFollowedError](err); ok {
+		return string(e.reason)
+	}
 	if errors.Is(err, errStarting) || errors.Is(err, sequencer.ErrNotReady) {
 		return "starting"
+	}
+	if errors.Is(err, sequencer.ErrEnded) {
+		return "ended"
 	}
 	return "stopped"
 }

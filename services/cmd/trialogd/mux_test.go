@@ -36,7 +36,7 @@ func ask(t *testing.T, h http.Handler, method, target string) *httptest.Response
 
 // TestPaths: paths go where they should, in one spelling each.
 func TestPaths(t *testing.T) {
-	m := newMux(named("door"), named("tiles"), named("ready"))
+	m := newMux(named("door"), named("tiles"), named("ready"), named("list"))
 	for _, c := range []struct{ method, target, want string }{
 		{"GET", "/v1/log", "door"},
 		{"POST", "/v1/statements", "door"},
@@ -51,6 +51,10 @@ func TestPaths(t *testing.T) {
 		{"GET", "/v1/beacons/00", "tiles"},
 		{"GET", "/v1/entries/0", "tiles"},
 		{"POST", "/v1/receipts:refresh", "tiles"},
+		{"GET", "/shards/1/checkpoint", "tiles"},
+		{"GET", "/shards/1/v1/entries/0", "tiles"},
+		{"GET", "/v1/loglist", "list"},
+		{"POST", "/v1/loglist", "door"},
 		{"GET", "/healthz", "ok\n"},
 		{"HEAD", "/healthz", "ok\n"},
 		{"GET", "/readyz", "ready"},
@@ -80,7 +84,7 @@ func TestReadyz(t *testing.T) {
 	var lines bytes.Buffer
 	var state error
 	ready := newReadiness(func() error { return state }, slog.New(slog.NewTextHandler(&lines, nil)))
-	m := newMux(named("door"), named("tiles"), ready)
+	m := newMux(named("door"), named("tiles"), ready, named("list"))
 	found := errors.New("open /secret/place/tail-0: input/output error")
 	for _, c := range []struct {
 		state  error

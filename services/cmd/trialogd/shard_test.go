@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trialog/trialog/services/config"
 	"github.com/trialog/trialog/services/sequencer"
 )
 
@@ -18,14 +19,14 @@ import (
 const patience = 30 * time.Second
 
 // newData makes a log whose witnesses listen on free ports.
-func newData(t *testing.T) (layout, settings) {
+func newData(t *testing.T) (layout, *config.Log) {
 	t.Helper()
 	l := layout{t.TempDir()}
 	free := net.JoinHostPort("127.0.0.1", "0")
 	err := initialise(t.Context(), l, initOptions{
 		log: "trialog.localhost/demo", shard: "1", operator: "Demo operator", listen: "127.0.0.1:8080",
 		witnesses: []string{free, free, free},
-	})
+	}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func newData(t *testing.T) (layout, settings) {
 }
 
 // startWitnesses runs the witnesses in this process until the test ends.
-func startWitnesses(t *testing.T, l layout, s settings) {
+func startWitnesses(t *testing.T, l layout, s *config.Log) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
@@ -72,24 +73,24 @@ func TestShardStartsAndStops(t *testing.T) {
 	l, s := newData(t)
 	startWitnesses(t, l, s)
 	for range 2 {
-		sh, err := openShard(t.Context(), l, s, time.Now, quiet())
+		e, err := openEngine(t.Context(), l, s, time.Now, quiet())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info, err := os.Stat(l.ledger()); err != nil || info.Mode().Perm() != 0o700 {
+		if info, err := os.Stat(s.Shards[0].Under(l.dir).Ledger); err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("ledger folder: %v, %v", info.Mode(), err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- sh.run(ctx) }()
-		await(t, "the shard is ready", func() bool { return sh.ready() == nil })
+		go func() { done <- e.run(ctx) }()
+		await(t, "the shard is ready", func() bool { return e.ready() == nil })
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("an orderly end gives %v", err)
 		}
-		sh.close(quiet())
+		e.close()
 		// A log that goes on needs no second enrolment.
-		if err := os.RemoveAll(l.ledger()); err != nil {
+		if err := os.RemoveAll(s.Shards[0].Under(l.dir).Ledger); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,19 +102,19 @@ func TestEnrolmentIsWaitedFor(t *testing.T) {
 	l, s := newData(t)
 	for range 2 {
 		var lines bytes.Buffer
-		sh, err := openShard(t.Context(), l, s, time.Now, slog.New(slog.NewTextHandler(&lines, nil)))
+		e, err := openEngine(t.Context(), l, s, time.Now, slog.New(slog.NewTextHandler(&lines, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		under, release := make(chan struct{}), make(chan struct{})
-		sh.now = sync.OnceValue(func() time.Time { close(under); <-release; return time.Now() })
+		e.now = sync.OnceValue(func() time.Time { close(under); <-release; return time.Now() })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- sh.run(ctx) }()
+		go func() { done <- e.run(ctx) }()
 		<-under
 		cancel()
 		await(t, "the sequencer has stopped", func() bool {
-			err := sh.seq.Ready()
+			err := e.active().seq.Ready()
 			return err != nil && !errors.Is(err, sequencer.ErrNotReady)
 		})
 		select {
@@ -126,7 +127,7 @@ func TestEnrolmentIsWaitedFor(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("an orderly end gives %v", err)
 		}
-		sh.close(quiet())
+		e.close()
 	}
 }
 

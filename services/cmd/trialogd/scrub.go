@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/trialog/trialog/api/entry"
+	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/services/internal/blob"
+	"github.com/trialog/trialog/services/internal/run"
+	"github.com/trialog/trialog/services/internal/tile"
+	"github.com/trialog/trialog/services/scrub"
+)
+
+// newRegistry returns the process's metrics.
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// serveMetrics answers /metrics at an address of its own, which is not the
+// public's, until ctx ends.
+func serveMetrics(ctx context.Context, e *engine, listener net.Listener) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(e.metrics, promhttp.HandlerOpts{}))
+	return run.HTTP(ctx, listener, run.Server(mux, e.log))
+}
+
+// scrubber returns the part that reads a shard again and again.
+func (e *engine) scrubber(sh *shard) (run.Part, error) {
+	state, err := blob.OpenDir(filepath.Join(filepath.Dir(sh.place.Ledger), "scrub"))
+	if err != nil {
+		return run.Part{}, err
+	}
+	sh.closers = append(sh.closers, state.Close)
+	s, err := scrub.New(scrub.Config{
+		Origin: sh.place.Origin, Policy: e.policy, Tiles: tile.Whole{Store: sh.tiles}, Log: sh.tree, Identity: identityOf, State: state,
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"shard": sh.place.Name()}, e.metrics),
+		Logger:     sh.log, Now: e.now,
+	})
+	if err != nil {
+		return run.Part{}, err
+	}
+	return s.Part(), nil
+}
+
+// identityOf computes the identity of the statement in an entry.
+func identityOf(value []byte) ([32]byte, bool) {
+	e, err := entry.Parse(value)
+	if err != nil {
+		return [32]byte{}, false
+	}
+	env, stmt, err := statement.Parse(e.Envelope)
+	if err != nil {
+		return [32]byte{}, false
+	}
+	return stmt.Identity(env.Payload), true
+}

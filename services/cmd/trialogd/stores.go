@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/trialog/trialog/services/config"
+	"github.com/trialog/trialog/services/internal/register"
+	"github.com/trialog/trialog/services/internal/tlog"
+	"github.com/trialog/trialog/services/internal/tlog/backend"
+)
+
+// makeShard makes the empty store of a shard and, last, its register. What is
+// there already is left as it is, so that a call that was cut off can be
+// repeated.
+func makeShard(ctx context.Context, c config.Shard) error {
+	for _, place := range []string{c.Store, c.Tiles} {
+		if path, ok := localFolder(place); ok {
+			if err := makeFolder(path); err != nil {
+				return err
+			}
+		}
+	}
+	log, err := createTree(ctx, c)
+	if err != nil {
+		return err
+	}
+	root, err := log.Root(ctx)
+	if err := errors.Join(err, log.Close()); err != nil {
+		return err
+	}
+	r, err := openRegister(ctx, c)
+	if err != nil {
+		return err
+	}
+	err = r.Create(ctx, register.Record{Origin: c.Origin, Root: root.Hash})
+	if errors.Is(err, register.ErrExists) {
+		err = nil
+	}
+	return errors.Join(err, r.Close())
+}
+
+// localFolder returns the folder that a place on this machine names.
+func localFolder(place string) (string, bool) {
+	for _, scheme := range []string{"file:", "pebble:"} {
+		if path, ok := strings.CutPrefix(place, scheme); ok {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+func createTree(ctx context.Context, c config.Shard) (tlog.Log, error) {
+	return backend.Create(ctx, c.Store, backend.Config{Origin: c.Origin})
+}
+
+// openTree opens the store of a shard. tlog.ErrNotFound says that it holds no
+// log of this origin.
+func openTree(ctx context.Context, c config.Shard, now func() time.Time, logger *slog.Logger) (tlog.Log, error) {
+	return backend.Open(ctx, c.Store, backend.Config{Origin: c.Origin, Now: now, Logger: logger})
+}
+
+// openRegister opens the register of a shard; one in a file is locked for as long
+// as it is open.
+func openRegister(ctx context.Context, c config.Shard) (register.Backend, error) {
+	if path, ok := localFolder(c.Register); ok {
+		if err := makeFolder(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+	}
+	return register.Open(ctx, c.Register)
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/api/verify"
+	"github.com/trialog/trialog/services/config"
+)
+
+// Names of the files with the keys of a shard, in its folder of keys.
+const (
+	logKeyEd25519 = "log-ed25519.key"
+	logKeyMLDSA   = "log-mldsa44.key"
+)
+
+// Names of the files with the other keys of a log, in the folder keys.
+const (
+	pendingKey  = "pending.pem"
+	gatewayKey  = "gateway.pem"
+	recoveryKey = "operator-recovery.pem"
+	listKey     = "loglist.pem"
+)
+
+// makeKeysAndPolicy makes every key, the witnesses' configurations, and the
+// policy that names them all.
+func makeKeysAndPolicy(l layout, s *config.Log, listen string) error {
+	var policy strings.Builder
+	trust := map[string]any{
+		"format": verify.TrustFormat, "log": s.Log, "logOperator": s.Operator, "acceptReceived": true,
+	}
+	logKeys, err := makeLogKeys(s.Shards[0].Under(l.dir).Keys, s.Shards[0].Origin)
+	if err != nil {
+		return err
+	}
+	for _, vkey := range logKeys {
+		fmt.Fprintf(&policy, "log %s http://%s\n", vkey, listen)
+	}
+	trust["requiredLogKeys"] = logKeys
+	operators := map[string]string{}
+	var groups []string
+	for n, address := range s.Witnesses {
+		name, err := makeWitness(l, s, n+1, address, logKeys, &policy)
+		if err != nil {
+			return err
+		}
+		groups = append(groups, name)
+		operators[name] = s.Operator
+	}
+	trust["operators"] = operators
+	fmt.Fprintf(&policy, "group operators 2 %s\nquorum operators\n", strings.Join(groups, " "))
+	for _, k := range []struct{ file, member string }{
+		{pendingKey, "pendingKeys"}, {gatewayKey, "gateways"}, {recoveryKey, ""}, {listKey, ""},
+	} {
+		public, err := makeKey(l.key(k.file))
+		if err != nil {
+			return err
+		}
+		switch k.member {
+		case "pendingKeys":
+			trust[k.member] = []string{base64.StdEncoding.EncodeToString(public.DER())}
+		case "gateways":
+			trust[k.member] = []string{public.ID().String()}
+		}
+	}
+	sidecar, err := json.MarshalIndent(trust, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := verify.ParsePolicy([]byte(policy.String()), sidecar); err != nil {
+		return fmt.Errorf("the new policy: %w", err)
+	}
+	return errors.Join(
+		writeNew(l.policy(), []byte(policy.String()), 0o644),
+		writeNew(l.sidecar(), append(sidecar, '\n'), 0o644),
+	)
+}
+
+// withShard returns policy and sidecar with the log keys of one more shard,
+// behind those of the others: the order of the lines is the order of the shards.
+// With the keys in it already they are returned as they are.
+func withShard(policy, sidecar []byte, logKeys []string, url string) (newPolicy, newSidecar []byte, err error) {
+	lines := strings.Split(strings.TrimSuffix(string(policy), "\n"), "\n")
+	last := -1
+	for i, line := range lines {
+		if strings.HasPrefix(line, "log ") {
+			last = i
+		}
+	}
+	var trust map[string]any
+	dec := json.NewDecoder(bytes.NewReader(sidecar))
+	dec.UseNumber()
+	if err := dec.Decode(&trust); err != nil {
+		return nil, nil, fmt.Errorf("the policy's sidecar: %w", err)
+	}
+	required, _ := trust["requiredLogKeys"].([]any) // ParsePolicy below says what is wrong with another one
+	for _, vkey := range logKeys {
+		if !bytes.Contains(policy, []byte("log "+vkey+" ")) {
+			last++
+			lines = slices.Insert(lines, last, "log "+vkey+" "+url)
+		}
+		if !slices.Contains(required, any(vkey)) {
+			required = append(required, vkey)
+		}
+	}
+	trust["requiredLogKeys"] = required
+	newPolicy = []byte(strings.Join(lines, "\n") + "\n")
+	newSidecar, err = json.MarshalIndent(trust, "", "  ")
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := verify.ParsePolicy(newPolicy, newSidecar); err != nil {
+		return nil, nil, fmt.Errorf("the policy with the new shard: %w", err)
+	}
+	return newPolicy, append(newSidecar, '\n'), nil
+}
+
+// makeLogKeys makes the keys that sign a shard's checkpoints, unless they are
+// there, and returns their verifier keys.
+func makeLogKeys(dir, origin string) ([]string, error) {
+	var vkeys []string
+	for _, k := range []struct {
+		file string
+		alg  checkpoint.Algorithm
+	}{{logKeyEd25519, checkpoint.AlgEd25519}, {logKeyMLDSA, checkpoint.AlgMLDSA44}} {
+		path := filepath.Join(dir, k.file)
+		if known, err := readLogKey(path); err == nil {
+			vkeys = append(vkeys, known.Verifier().String())
+			continue
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		vkey, err := makeNoteKey(path, origin, k.alg)
+		if err != nil {
+			return nil, err
+		}
+		vkeys = append(vkeys, vkey)
+	}
+	return vkeys, nil
+}
+
+// makeWitness makes one witness's keys and configuration and adds its lines to
+// the policy. It returns the name of its operator's group.
+func makeWitness(l layout, s *config.Log, n int, address string, logKeys []string, policy *strings.Builder) (string, error) {
+	group := fmt.Sprintf("witness-%d", n)
+	name := fmt.Sprintf("%s/%s", s.Log, group)
+	c := config.Witness{
+		Listen: address, Name: name, StateFile: "witness.state",
+		Logs: []config.WitnessLog{{Origin: s.Shards[0].Origin, Keys: logKeys}},
+	}
+	var members []string
+	for _, k := range []struct {
+		suffix string
+		alg    checkpoint.Algorithm
+	}{{"ed25519", checkpoint.AlgEd25519Cosignature}, {"mldsa44", checkpoint.AlgMLDSA44}} {
+		vkey, err := makeNoteKey(l.witness(n, k.suffix+".key"), name, k.alg)
+		if err != nil {
+			return "", err
+		}
+		c.KeyFiles = append(c.KeyFiles, k.suffix+".key")
+		member := group + "-" + k.suffix
+		members = append(members, member)
+		fmt.Fprintf(policy, "witness %s %s http://%s\n", member, vkey, address)
+	}
+	fmt.Fprintf(policy, "group %s any %s\n", group, strings.Join(members, " "))
+	raw, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	if _, err := config.ParseWitness(raw); err != nil {
+		return "", err
+	}
+	return group, writeNew(l.witness(n, "witness.json"), append(raw, '\n'), 0o600)
+}
+
+// followShard makes a witness's configuration name one more shard.
+func followShard(path, origin string, logKeys []string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	c, err := config.ParseWitness(raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if slices.ContainsFunc(c.Logs, func(known config.WitnessLog) bool { return known.Origin == origin }) {
+		return nil
+	}
+	c.Logs = append(c.Logs, config.WitnessLog{Origin: origin, Keys: logKeys})
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if raw, err = json.MarshalIndent(c, "", "  "); err != nil {
+		return err
+	}
+	return replace(path, append(raw, '\n'), 0o600)
+}
+
+// makeNoteKey makes a key that signs checkpoints and returns its verifier key.
+func makeNoteKey(path, name string, alg checkpoint.Algorithm) (string, error) {
+	k, err := checkpoint.GenerateKey(rand.Reader, name, alg)
+	if err != nil {
+		return "", err
+	}
+	return k.Verifier().String(), writeNew(path, []byte(k.Encode()+"\n"), 0o600)
+}
+
+// makeKey makes a key that signs statements.
+func makeKey(path string) (*statement.PublicKey, error) {
+	k, err := statement.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := k.EncodePEM()
+	if err != nil {
+		return nil, err
+	}
+	return k.Public(), writeNew(path, pem, 0o600)
+}
