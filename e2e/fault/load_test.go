@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,11 +41,17 @@ type load struct {
 // other, FINAL and PENDING in turn, every outcome resolved by the same bytes.
 func startLoad(t *testing.T, l *harness.Log, n int) *load {
 	t.Helper()
+	return startLoadAt(t, l, l.URL, n)
+}
+
+// startLoadAt is startLoad at an address that leads to the log.
+func startLoadAt(t *testing.T, l *harness.Log, url string, n int) *load {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ld := &load{t: t, stop: cancel}
 	t.Cleanup(ld.end)
 	for i := range n {
-		sub := harness.NewSubmitter(t, l, fmt.Sprintf("org-%d", i))
+		sub := harness.NewSubmitter(t, l, fmt.Sprintf("org-%d", i)).At(url)
 		if err := sub.Enrol(ctx, l.Token("enrol")); err != nil {
 			t.Fatal(err)
 		}
@@ -91,12 +99,17 @@ func (ld *load) count() int {
 // await waits until n more acknowledgements have come in.
 func (ld *load) await(n int) {
 	ld.t.Helper()
+	ld.awaitWithin(60*time.Second, n)
+}
+
+func (ld *load) awaitWithin(limit time.Duration, n int) {
+	ld.t.Helper()
 	want := ld.count() + n
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(limit)
 	for ld.count() < want {
 		select {
 		case <-deadline:
-			ld.t.Fatalf("%d acknowledgements, expected %d more", ld.count(), want-ld.count())
+			ld.t.Fatalf("after %s: %d acknowledgements, expected %d more", limit, ld.count(), want-ld.count())
 		case <-time.After(time.Millisecond): // between two looks
 		}
 	}
@@ -120,6 +133,13 @@ func (ld *load) endsOrGoesOn(l *harness.Log, n int) bool {
 	return false
 }
 
+// some returns the newest n acknowledgements.
+func (ld *load) some(n int) []ack {
+	ld.mu.Lock()
+	defer ld.mu.Unlock()
+	return slices.Clone(ld.acks[len(ld.acks)-n:])
+}
+
 func (ld *load) end() {
 	ld.stop()
 	ld.done.Wait()
@@ -130,20 +150,19 @@ func (ld *load) check(l *harness.Log) {
 	t := ld.t
 	t.Helper()
 	policy := l.Policy()
-	byIndex := map[uint64]statement.Identity{}
+	at := map[place]statement.Identity{}
 	finals := 0
 	for _, a := range ld.acks {
-		if other, ok := byIndex[a.answer.Index]; ok && other != a.signed.Identity {
-			t.Errorf("index %d was given to two statements", a.answer.Index)
-		}
-		byIndex[a.answer.Index] = a.signed.Identity
-		leaf := checkPromise(t, policy, a)
 		if a.answer.State == "STATE_FINAL" {
 			finals++
-			leaf = checkFinal(t, policy, a)
 		}
-		if got := entryAt(t, l, a.answer.Index); entry.LeafHash(got) != leaf {
-			t.Errorf("the final tree holds another leaf at index %d", a.answer.Index)
+		there, leaf := where(t, policy, a)
+		if other, ok := at[there]; ok && other != a.signed.Identity {
+			t.Errorf("%+v was given to two statements", there)
+		}
+		at[there] = a.signed.Identity
+		if got := entryAt(t, l, there); entry.LeafHash(got) != leaf {
+			t.Errorf("the final tree holds another leaf at %+v", there)
 		}
 	}
 	t.Logf("%d acknowledgements, %d of them final, all in the final tree", len(ld.acks), finals)
@@ -152,12 +171,31 @@ func (ld *load) check(l *harness.Log) {
 	}
 }
 
-func checkFinal(t *testing.T, policy *verify.Policy, a ack) [32]byte {
+// place is where an entry is: in which shard, and its index there.
+type place struct {
+	origin string
+	index  uint64
+}
+
+// shard is the name of the place's shard.
+func (p place) shard() string { return p.origin[strings.LastIndexByte(p.origin, '/')+1:] }
+
+// where verifies an acknowledgement and returns the place and the hash of its
+// entry.
+func where(t *testing.T, policy *verify.Policy, a ack) (place, [32]byte) {
+	t.Helper()
+	if a.answer.State == "STATE_FINAL" {
+		return checkFinal(t, policy, a)
+	}
+	return checkPromise(t, policy, a)
+}
+
+// checkFinal verifies a receipt and returns the place and the hash of its entry.
+func checkFinal(t *testing.T, policy *verify.Policy, a ack) (place, [32]byte) {
 	t.Helper()
 	v, err := verify.Verify(verify.Input{Receipt: a.answer.Receipt, Policy: policy, StatementOnly: true, Now: time.Now()})
 	if err != nil {
-		t.Errorf("index %d: %v", a.answer.Index, err)
-		return [32]byte{}
+		t.Fatalf("index %d: %v", a.answer.Index, err)
 	}
 	if v.Statement.Identity != a.signed.Identity || v.Inclusion.Index != a.answer.Index {
 		t.Errorf("the receipt of %s is about %s", a.signed.Identity, v.Statement.Identity)
@@ -166,31 +204,33 @@ func checkFinal(t *testing.T, policy *verify.Policy, a ack) [32]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return entry.LeafHash(r.Entry)
+	return place{r.Proof.Note.Checkpoint().Origin, r.Proof.Index}, entry.LeafHash(r.Entry)
 }
 
-func checkPromise(t *testing.T, policy *verify.Policy, a ack) [32]byte {
+// checkPromise verifies a promise and returns the place and the hash of its entry.
+func checkPromise(t *testing.T, policy *verify.Policy, a ack) (place, [32]byte) {
 	t.Helper()
-	if a.answer.State == "STATE_FINAL" {
-		return [32]byte{}
-	}
 	p, err := receipt.ParsePending(a.answer.Pending, policy.Trust().PendingKeys...)
 	if err != nil {
-		t.Errorf("index %d: %v", a.answer.Index, err)
-		return [32]byte{}
+		t.Fatalf("index %d: %v", a.answer.Index, err)
 	}
 	if p.Identity != a.signed.Identity || p.Index != a.answer.Index {
 		t.Errorf("the promise for %s is for %s at %d", a.signed.Identity, p.Identity, p.Index)
 	}
-	return [32]byte(p.LeafHash)
+	return place{p.Origin, p.Index}, [32]byte(p.LeafHash)
+}
+
+// askEntry asks for a verified entry of the published tree.
+func askEntry(l *harness.Log, where place) (status int, body []byte, err error) {
+	return l.Get(fmt.Sprintf("/shards/%s/v1/entries/%d", where.shard(), where.index))
 }
 
 // entryAt reads a verified entry of the published tree.
-func entryAt(t *testing.T, l *harness.Log, index uint64) []byte {
+func entryAt(t *testing.T, l *harness.Log, where place) []byte {
 	t.Helper()
-	status, body, err := l.Get(fmt.Sprintf("/v1/entries/%d", index))
+	status, body, err := askEntry(l, where)
 	if err != nil || status != http.StatusOK {
-		t.Fatalf("entry %d: status %d, %v: %s", index, status, err, body)
+		t.Fatalf("entry %+v: status %d, %v: %s", where, status, err, body)
 	}
 	var e struct {
 		Entry []byte `json:"entry"`
@@ -201,24 +241,31 @@ func entryAt(t *testing.T, l *harness.Log, index uint64) []byte {
 	return e.Entry
 }
 
-// settle waits until the published tree holds every acknowledged index.
+// settle waits until the published trees hold every acknowledged entry.
 func (ld *load) settle(l *harness.Log) {
 	ld.t.Helper()
-	var last uint64
+	policy := l.Policy()
+	last := map[string]uint64{}
 	for _, a := range ld.acks {
-		last = max(last, a.answer.Index)
+		if a.answer.State == "STATE_FINAL" {
+			continue // it was published before it was acknowledged
+		}
+		there, _ := checkPromise(ld.t, policy, a)
+		last[there.origin] = max(last[there.origin], there.index)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	for {
-		status, body, err := l.Get(fmt.Sprintf("/v1/entries/%d", last))
-		if err == nil && status == http.StatusOK {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			ld.t.Fatalf("index %d is not published: status %d, %v: %s", last, status, err, bytes.TrimSpace(body))
-		case <-time.After(20 * time.Millisecond): // between two looks
+	for origin, index := range last {
+		for there := (place{origin, index}); ; {
+			status, body, err := askEntry(l, there)
+			if err == nil && status == http.StatusOK {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				ld.t.Fatalf("%+v is not published: status %d, %v: %s", there, status, err, bytes.TrimSpace(body))
+			case <-time.After(20 * time.Millisecond): // between two looks
+			}
 		}
 	}
 }

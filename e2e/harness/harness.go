@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,6 +124,7 @@ type Log struct {
 	t       testing.TB
 	program string
 	args    []string
+	under   []string // a program, and its arguments, that runs this one
 	cmd     *exec.Cmd
 	output  *lockedBuffer
 	ended   chan struct{}
@@ -131,7 +133,12 @@ type Log struct {
 // NewLog prepares a log in a temporary folder; Start starts it.
 func NewLog(t testing.TB, tags ...string) *Log {
 	t.Helper()
-	l := &Log{Dir: filepath.Join(t.TempDir(), "data"), t: t, program: Trialogd(t, tags...), output: &lockedBuffer{}}
+	return newLog(t, Trialogd(t, tags...))
+}
+
+func newLog(t testing.TB, program string) *Log {
+	t.Helper()
+	l := &Log{Dir: filepath.Join(t.TempDir(), "data"), t: t, program: program, output: &lockedBuffer{}}
 	address, grpc := freeAddress(t), freeAddress(t)
 	l.URL, l.GRPC = "http://"+address, grpc
 	l.args = []string{
@@ -147,6 +154,44 @@ func NewLog(t testing.TB, tags ...string) *Log {
 	return l
 }
 
+// Init makes the log without starting it.
+func (l *Log) Init() {
+	l.t.Helper()
+	args := []string{"init"}
+	for i := 1; i+1 < len(l.args); i += 2 {
+		if l.args[i] != "--grpc-listen" {
+			args = append(args, l.args[i], l.args[i+1])
+		}
+	}
+	if out, err := l.Run(args...); err != nil {
+		l.t.Fatalf("init: %v\n%s", err, out)
+	}
+}
+
+// Announce makes the next shard of a log that is not running.
+func (l *Log) Announce(name string) {
+	l.t.Helper()
+	out, err := l.Run("shard", "add", name, "--data", l.Dir, "--listen", strings.TrimPrefix(l.URL, "http://"))
+	if err != nil {
+		l.t.Fatalf("shard add: %v\n%s", err, out)
+	}
+}
+
+// With adds arguments to the command line, before the first Start.
+func (l *Log) With(args ...string) *Log {
+	l.args = append(l.args, args...)
+	return l
+}
+
+// Run runs another command of trialogd to its end and returns what it printed.
+func (l *Log) Run(args ...string) (string, error) {
+	out, err := exec.CommandContext(l.t.Context(), l.program, args...).CombinedOutput()
+	return string(out), err
+}
+
+// Part is a folder or file of the first shard: store, ledger, tiles or keys.
+func (l *Log) Part(name string) string { return filepath.Join(l.Dir, "shards", "1", name) }
+
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing is waited for
@@ -160,7 +205,8 @@ func freeAddress(t testing.TB) string {
 // Launch starts the process and does not wait for anything.
 func (l *Log) Launch(env ...string) {
 	l.t.Helper()
-	l.cmd = exec.Command(l.program, l.args...) //nolint:noctx // Kill and Stop end it
+	command := slices.Concat(l.under, []string{l.program}, l.args)
+	l.cmd = exec.Command(command[0], command[1:]...) //nolint:noctx // Kill and Stop end it
 	l.cmd.Env = append(os.Environ(), env...)
 	l.cmd.Stdout, l.cmd.Stderr = l.output, l.output
 	if err := l.cmd.Start(); err != nil {

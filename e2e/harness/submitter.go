@@ -112,6 +112,16 @@ func (s *Submitter) Clone() *Submitter {
 	return &c
 }
 
+// At has the submitter speak to another address of the log.
+func (s *Submitter) At(url string) *Submitter {
+	s.url = url
+	return s
+}
+
+// Took moves the chain on behind a statement that the log took in another way
+// than by Send.
+func (s *Submitter) Took(x *Signed) { s.chains[x.chain] = x.link }
+
 // Say builds and signs the next statement of the chain of (trial, key).
 func (s *Submitter) Say(kind statement.Kind, trial string, change func(*statement.Statement)) (*Signed, error) {
 	return s.SayWith(kind, trial, change, s.Key)

@@ -56,7 +56,7 @@ func TestTesseraFsck(t *testing.T) {
 	}
 	// One changed byte in a bundle: it is not served, so that the checker cannot
 	// finish, and the log does not start on it.
-	bundle := filepath.Join(l.Dir, "tiles", "tile", "entries", "000")
+	bundle := filepath.Join(l.Dir, "shards", "1", "tiles", "tile", "entries", "000")
 	content, err := os.ReadFile(bundle)
 	if err != nil {
 		t.Fatal(err)

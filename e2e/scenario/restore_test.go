@@ -2,8 +2,11 @@ package scenario
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,14 +24,15 @@ func TestRestoredFromOldCopy(t *testing.T) {
 		name   string
 		parts  []string // of the data folder, put back
 		remove string
+		mirror bool // to recover from a copy of the tiles
 		reason string
 	}{
-		{name: "store", parts: []string{"store"}, reason: "rollback"},
-		{name: "store and ledger", parts: []string{"store", "ledger"}, reason: "rollback"},
-		{name: "store and tiles", parts: []string{"store", "ledger", "tiles"}, reason: "rollback"},
-		{name: "register", parts: []string{"register"}, reason: "rollback"},
-		{name: "everything but the witnesses", parts: []string{"store", "ledger", "tiles", "register"}, reason: "rollback"},
-		{name: "register deleted", remove: "register/register", reason: "register-missing"},
+		{name: "store", parts: []string{"shards/1/store"}, reason: "rollback"},
+		{name: "store and ledger", parts: []string{"shards/1/store", "shards/1/ledger"}, reason: "rollback"},
+		{name: "store and tiles", parts: []string{"shards/1"}, mirror: true, reason: "rollback"},
+		{name: "register", parts: []string{"registers"}, reason: "rollback"},
+		{name: "everything but the witnesses", parts: []string{"shards/1", "registers"}, mirror: true, reason: "rollback"},
+		{name: "register deleted", remove: "registers/1", reason: "register-missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx := context.Background()
@@ -44,6 +48,10 @@ func TestRestoredFromOldCopy(t *testing.T) {
 			l.Start()
 			fill(ctx, t, sub, 3)
 			l.Stop()
+			size, root := readRegister(t, l)
+			if c.mirror {
+				harness.CopyDir(t, l.Part("tiles"), filepath.Join(l.Dir, "mirror"))
+			}
 			for _, part := range c.parts {
 				harness.CopyDir(t, filepath.Join(old, part), filepath.Join(l.Dir, part))
 			}
@@ -68,14 +76,57 @@ func TestRestoredFromOldCopy(t *testing.T) {
 			if a, err := sub.Send(ctx, x, "WAIT_PENDING", ""); err == nil {
 				t.Errorf("the log took a statement in: %+v", a)
 			}
+			l.Stop()
+			recovered(t, l, c.remove != "", size, root)
+			if a, err := sub.Send(ctx, x, "WAIT_FINAL", ""); err != nil || a.Index != size {
+				t.Errorf("after the recovery: %+v, %v; expected entry %d", a, err, size)
+			}
 		})
 	}
+}
+
+// recovered brings the log back to what its register held, and starts it.
+func recovered(t *testing.T, l *harness.Log, noRegister bool, size uint64, root string) {
+	t.Helper()
+	args := []string{"recover", "--data", l.Dir}
+	if noRegister {
+		if out, err := l.Run(args...); err == nil {
+			t.Errorf("a register was made without being asked for:\n%s", out)
+		}
+		args = append(args, "--recreate-register")
+	}
+	if copied, err := os.Stat(filepath.Join(l.Dir, "mirror")); err == nil && copied.IsDir() {
+		args = append(args, "--from", filepath.Join(l.Dir, "mirror"))
+	}
+	out, err := l.Run(args...)
+	if want := fmt.Sprintf("the store now has %d, root %s\n", size, root); err != nil || !strings.Contains(out, want) {
+		t.Fatalf("recover: %v, expected %q in\n%s", err, want, out)
+	}
+	if gotSize, gotRoot := readRegister(t, l); gotSize != size || gotRoot != root {
+		t.Errorf("the register is at size %d, root %s; it was at %d, %s", gotSize, gotRoot, size, root)
+	}
+	l.Start()
+}
+
+// readRegister returns size and root of the register.
+func readRegister(t *testing.T, l *harness.Log) (size uint64, root string) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(l.Dir, "registers", "1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(raw), "\n")
+	const sizeLine, rootLine = 2, 3
+	if size, err = strconv.ParseUint(lines[sizeLine], 10, 64); err != nil {
+		t.Fatal(err)
+	}
+	return size, lines[rootLine]
 }
 
 // readCandidate returns the size of the newest note that the log has signed.
 func readCandidate(t *testing.T, l *harness.Log) uint64 {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(l.Dir, "tiles", "candidate"))
+	raw, err := os.ReadFile(filepath.Join(l.Dir, "shards", "1", "tiles", "candidate"))
 	if err != nil {
 		t.Fatal(err)
 	}
