@@ -29,7 +29,7 @@ func BenchmarkIngest(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := statement.VerifySignatures(statement.PAE(statement.PayloadType, e.Payload), e.Signatures, s.SignerIDs(), ring); err != nil {
+		if err := statement.VerifySignatures(e.Message(), e.Signatures, s.SignerIDs(), ring); err != nil {
 			b.Fatal(err)
 		}
 		s.Identity(e.Payload)
@@ -46,7 +46,6 @@ func BenchmarkIngestUnverified(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		statement.PAE(statement.PayloadType, e.Payload)
 		s.Identity(e.Payload)
 	}
 }

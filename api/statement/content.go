@@ -109,8 +109,8 @@ func checkAttributes(path string, rule Rule, members []Member, wantSealed bool) 
 		if slices.ContainsFunc(members[:n], func(o Member) bool { return o.Name == m.Name }) {
 			return fieldErrorf(path+"."+m.Name, "duplicate member")
 		}
-		if err := checkValue(path+"."+m.Name, a, m.Value); err != nil {
-			return err
+		if err := checkValue("", a, m.Value); err != nil {
+			return checkValue(path+"."+m.Name, a, m.Value) // no path is made for a good one
 		}
 	}
 	for _, a := range rule.Attributes {

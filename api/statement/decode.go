@@ -52,7 +52,7 @@ func (s *Statement) decodeSubject(o *strictjson.Object) {
 		o.Fail("subject", "expected exactly one subject, found %d", len(list.Items))
 		return
 	}
-	subject := strictjson.NewObject("subject[0]", list.Items[0])
+	subject := o.NestedItem("subject", 0, list.Items[0])
 	digest := subject.Required("digest", strictjson.ObjectKind)
 	if len(digest.Members) == 1 && digest.Members[0].Value.Kind == strictjson.String {
 		m := digest.Members[0]
@@ -143,18 +143,18 @@ func (s *Statement) decodePredicate(p *strictjson.Object) {
 	s.decodeDates(p)
 	s.MediaType = p.OptionalText("mediaType")
 	if v, ok := p.Optional("beacon"); ok {
-		b := strictjson.NewObject(p.Path("beacon"), v)
+		b := p.Nested("beacon", v)
 		s.Beacon = &Beacon{Origin: b.Text("origin"), Size: b.Unsigned("size"), Note: digestMember(b, "sha256", true)}
 		p.Join(b)
 	}
 	s.Attributes = attributesMember(p)
 	if v, ok := p.Optional("sealedAttributes"); ok {
-		c := strictjson.NewObject(p.Path("sealedAttributes"), v)
+		c := p.Nested("sealedAttributes", v)
 		s.Sealed = digestMember(c, string(SubjectCommit), true)
 		p.Join(c)
 	}
 	if v, ok := p.Optional("received"); ok {
-		r := strictjson.NewObject(p.Path("received"), v)
+		r := p.Nested("received", v)
 		s.Received = &ReceptionInfo{
 			Principal: r.Text("principal"), Method: r.Text("method"), Request: digestMember(r, "request", false),
 		}
@@ -168,8 +168,9 @@ func (s *Statement) decodeSigners(p *strictjson.Object) {
 		p.Fail("signers", "expected 1 to %d signers, found %d", MaxSigners, n)
 		return
 	}
+	s.Signers = make([]Signer, 0, len(list.Items))
 	for i, item := range list.Items {
-		o := strictjson.NewObject(fmt.Sprintf("%s[%d]", p.Path("signers"), i), item)
+		o := p.NestedItem("signers", i, item)
 		s.Signers = append(s.Signers, Signer{
 			Key:     digestMember(o, "key", true),
 			Meaning: Meaning(o.Text("meaning")),
@@ -188,6 +189,7 @@ func (s *Statement) decodeDates(p *strictjson.Object) {
 		p.Fail("dates", "expected an object with 1 to %d members", maxDates)
 		return
 	}
+	s.Dates = make([]NamedDate, 0, len(v.Members))
 	for _, m := range v.Members {
 		if m.Value.Kind != strictjson.String {
 			p.Fail("dates."+m.Name, "expected a string, found %s", m.Value.Kind)
@@ -207,10 +209,11 @@ func (s *Statement) Check() error {
 	if rule.Placement == BatchOnly {
 		return fieldErrorf("predicate.kind", "%q stands only inside a batch, so that its position and time reveal nothing", s.Kind)
 	}
-	for _, check := range []func(Rule) error{
-		s.checkNames, s.checkSigners, s.checkLinks, s.checkSubject, s.checkContent,
+	for _, check := range [...]func(*Statement, Rule) error{
+		(*Statement).checkNames, (*Statement).checkSigners, (*Statement).checkLinks,
+		(*Statement).checkSubject, (*Statement).checkContent,
 	} {
-		if err := check(rule); err != nil {
+		if err := check(s, rule); err != nil {
 			return err
 		}
 	}
@@ -252,8 +255,8 @@ func (s *Statement) checkNames(rule Rule) error {
 		if err := CheckToken("predicate.dates", d.Name); err != nil {
 			return fieldErrorf("predicate.dates", "expected names of 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
 		}
-		if err := CheckDate("predicate.dates."+d.Name, d.Date); err != nil {
-			return err
+		if !isDate(d.Date) { // no path is made for a good one
+			return CheckDate("predicate.dates."+d.Name, d.Date)
 		}
 	}
 	return nil
@@ -265,19 +268,19 @@ func (s *Statement) checkSigners(rule Rule) error {
 		return fieldErrorf("predicate.signers", "expected 1 to %d signers, found %d", MaxSigners, len(s.Signers))
 	}
 	for i, signer := range s.Signers {
-		path := fmt.Sprintf("predicate.signers[%d]", i)
+		path := func(member string) string { return fmt.Sprintf("predicate.signers[%d].%s", i, member) }
 		if slices.ContainsFunc(s.Signers[:i], func(o Signer) bool { return o.Key == signer.Key }) {
-			return fieldErrorf(path+".key", "the same key is named twice")
+			return fieldErrorf(path("key"), "the same key is named twice")
 		}
 		if !slices.Contains(Meanings(), signer.Meaning) {
-			return fieldErrorf(path+".meaning", "expected one of %v", Meanings())
+			return fieldErrorf(path("meaning"), "expected one of %v", Meanings())
 		}
 		// 21 CFR 11.50(a)(2): date and time of the signature.
-		if err := CheckTime(path+".at", signer.At); err != nil {
-			return err
+		if !isTime(signer.At) {
+			return CheckTime(path("at"), signer.At)
 		}
 		if (signer.Meaning == Reception) != (s.Received != nil) {
-			return fieldErrorf(path+".meaning", "%q goes with the member received, and only with it", Reception)
+			return fieldErrorf(path("meaning"), "%q goes with the member received, and only with it", Reception)
 		}
 	}
 	if r := s.Received; r != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/trialog/trialog/api/internal/strictjson"
 )
@@ -30,6 +31,7 @@ func fieldErrorf(field, format string, args ...any) *FieldError {
 // Envelope is a DSSE envelope with its bytes as they were received.
 type Envelope struct {
 	raw        []byte
+	message    []byte // PAE, which ends in Payload
 	Payload    []byte // the bytes that were signed
 	Signatures []Signature
 }
@@ -44,6 +46,10 @@ type Signature struct {
 
 // Bytes returns the envelope as it was received. The caller must not change it.
 func (e *Envelope) Bytes() []byte { return e.raw }
+
+// Message returns what was signed, PAE(PayloadType, Payload). The caller must not
+// change it.
+func (e *Envelope) Message() []byte { return e.message }
 
 // PAE is DSSE's pre-authentication encoding, which is what is signed:
 // "DSSEv1" SP LEN(type) SP type SP LEN(payload) SP payload.
@@ -67,36 +73,49 @@ func appendPAE(b []byte, payloadType string, n int) []byte {
 // payloadType and signatures, padded standard base64 in its canonical form, and
 // 1 to MaxSignatures signatures.
 func ParseEnvelope(raw []byte) (*Envelope, error) {
-	payload, sigs, err := ParseDSSE(raw, PayloadType, MaxEnvelope)
+	message, n, sigs, err := parseDSSE(raw, PayloadType, MaxEnvelope)
 	if err != nil {
 		return nil, err
 	}
-	if len(payload) > MaxPayload {
-		return nil, fieldErrorf("payload", "is %d bytes, expected at most %d", len(payload), MaxPayload)
+	if n > MaxPayload {
+		return nil, fieldErrorf("payload", "is %d bytes, expected at most %d", n, MaxPayload)
 	}
-	return &Envelope{raw: raw, Payload: payload, Signatures: sigs}, nil
+	return &Envelope{raw: raw, message: message, Payload: message[len(message)-n:], Signatures: sigs}, nil
 }
 
 // ParseDSSE reads a DSSE envelope of any payload type and at most limit bytes,
 // as strictly as ParseEnvelope.
 func ParseDSSE(raw []byte, payloadType string, limit int) (payload []byte, sigs []Signature, err error) {
+	message, n, sigs, err := parseDSSE(raw, payloadType, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	return message[len(message)-n:], sigs, nil
+}
+
+// parseDSSE returns what was signed, which ends in the payload of n bytes.
+func parseDSSE(raw []byte, payloadType string, limit int) (message []byte, n int, sigs []Signature, err error) {
 	if len(raw) > limit {
-		return nil, nil, fieldErrorf("envelope", "is %d bytes, expected at most %d", len(raw), limit)
+		return nil, 0, nil, fieldErrorf("envelope", "is %d bytes, expected at most %d", len(raw), limit)
 	}
 	o, err := strictjson.ParseObject(raw)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
 	if got := o.Text("payloadType"); got != payloadType {
 		o.Fail("payloadType", "expected %q", payloadType)
 	}
-	payload = decodeBase64(o, "payload", o.Text("payload"))
+	text := o.Text("payload")
+	n = len(text)/4*3 - strings.Count(text[max(0, len(text)-2):], "=")
+	prefix := appendPAE(make([]byte, 0, len(payloadType)+n+32), payloadType, n)
+	message = decodeBase64(o, "payload", prefix, text)
 	list := o.Required("signatures", strictjson.Array)
-	if n := len(list.Items); n < 1 || n > MaxSignatures {
-		o.Fail("signatures", "expected 1 to %d signatures, found %d", MaxSignatures, n)
+	if count := len(list.Items); count < 1 || count > MaxSignatures {
+		o.Fail("signatures", "expected 1 to %d signatures, found %d", MaxSignatures, count)
 	}
+	sigs = make([]Signature, 0, len(list.Items))
 	for i, item := range list.Items {
-		s := strictjson.NewObject(fmt.Sprintf("signatures[%d]", i), item)
+		s := o.NestedItem("signatures", i, item)
 		var sig Signature
 		if hint, ok := s.Optional("keyid"); ok {
 			if hint.Kind != strictjson.String || len(hint.Text) > 256 {
@@ -104,23 +123,24 @@ func ParseDSSE(raw []byte, payloadType string, limit int) (payload []byte, sigs 
 			}
 			sig.KeyHint = hint.Text
 		}
-		sig.Sig = decodeBase64(s, "sig", s.Text("sig"))
+		sig.Sig = decodeBase64(s, "sig", nil, s.Text("sig"))
 		o.Join(s)
 		sigs = append(sigs, sig)
 	}
 	if err := o.Done(); err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
-	return payload, sigs, nil
+	return message, n, sigs, nil
 }
 
-// decodeBase64 reads canonical padded standard base64; "" is an error.
-func decodeBase64(o *strictjson.Object, name, text string) []byte {
-	b, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) == 0 || base64.StdEncoding.EncodedLen(len(b)) != len(text) {
+// decodeBase64 appends to b what canonical padded standard base64 stands for; ""
+// is an error.
+func decodeBase64(o *strictjson.Object, name string, b []byte, text string) []byte {
+	all, err := base64.StdEncoding.Strict().AppendDecode(b, []byte(text))
+	if n := len(all) - len(b); err != nil || n == 0 || base64.StdEncoding.EncodedLen(n) != len(text) {
 		o.Fail(name, "expected standard base64 with padding, not empty")
 	}
-	return b
+	return all
 }
 
 // EncodeDSSE writes an envelope in the form that this library produces.

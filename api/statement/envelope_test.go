@@ -183,6 +183,23 @@ func TestParse(t *testing.T) {
 	checkField(t, err, "_type", "missing")
 }
 
+// TestMessage: what was signed is there as the encoding says, for every length of
+// padding.
+func TestMessage(t *testing.T) {
+	_, e := signed(t)
+	for n := range 12 {
+		payload := bytes.Repeat([]byte{'x'}, n+1)
+		raw := statement.EncodeDSSE(statement.PayloadType, payload, e.Signatures)
+		got, err := statement.ParseEnvelope(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Payload, payload) || !bytes.Equal(got.Message(), statement.PAE(statement.PayloadType, payload)) {
+			t.Errorf("payload %q, message %q", got.Payload, got.Message())
+		}
+	}
+}
+
 func TestVerifySignatures(t *testing.T) {
 	message := statement.PAE(statement.PayloadType, []byte("payload"))
 	a, b, c, stranger := edKey(t, "a"), ecKey(t, "b"), edKey(t, "c"), edKey(t, "stranger")

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"hash"
 	"slices"
 )
 
@@ -70,68 +69,52 @@ type Identity = Digest
 func Identify(payload []byte, signers []KeyID) Identity {
 	sorted := append(make([]KeyID, 0, MaxSigners), signers...)
 	slices.SortFunc(sorted, func(a, b KeyID) int { return bytes.Compare(a[:], b[:]) })
+	// The parts before and behind the payload, each in one piece: what goes into a
+	// hash.Hash is allocated.
+	const name = "trialog/identity/v1"
+	b := make([]byte, 0, 4+len(name)+4+64+MaxSigners*(4+len(Digest{})))
+	b = append(binary.BigEndian.AppendUint32(b, uint32(len(name))), name...)
+	length := len(b)
+	b = appendPAE(append(b, 0, 0, 0, 0), PayloadType, len(payload))
+	binary.BigEndian.PutUint32(b[length:], uint32(len(b)-length-4+len(payload))) //nolint:gosec // parts are far below 4 GiB
 	h := sha256.New()
-	writePart(h, []byte("trialog/identity/v1"))
-	writePart(h, appendPAE(make([]byte, 0, 64), PayloadType, len(payload)), payload)
+	h.Write(b)
+	h.Write(payload)
+	b = b[:0]
 	for i := range sorted {
-		writePart(h, sorted[i][:])
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(sorted[i]))), sorted[i][:]...)
 	}
-	var d Digest
-	h.Sum(d[:0])
-	return d
+	h.Write(b)
+	return Digest(h.Sum(b[:0]))
 }
 
 // hashParts is the one way in which Trialog hashes several values together:
 // SHA-256 over each part preceded by its length as a 32-bit big-endian integer.
 // No two lists of parts have the same encoding.
-func hashParts(parts ...[]byte) Digest {
-	h := sha256.New()
+func hashParts[T string | []byte](parts ...T) Digest {
+	buf := make([]byte, 0, 256) // of many parts, on the stack
 	for _, p := range parts {
-		writePart(h, p)
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(p))) //nolint:gosec // parts are far below 4 GiB
+		buf = append(buf, p...)
 	}
-	var d Digest
-	h.Sum(d[:0])
-	return d
-}
-
-// writePart writes one part, which may be given in pieces.
-func writePart(h hash.Hash, pieces ...[]byte) {
-	var length [4]byte
-	total := 0
-	for _, p := range pieces {
-		total += len(p)
-	}
-	binary.BigEndian.PutUint32(length[:], uint32(total)) // parts are far below 4 GiB
-	h.Write(length[:])
-	for _, p := range pieces {
-		h.Write(p)
-	}
-}
-
-// textParts is hashParts for text.
-func textParts(parts ...string) Digest {
-	raw := make([][]byte, len(parts))
-	for i, p := range parts {
-		raw[i] = []byte(p)
-	}
-	return hashParts(raw...)
+	return sha256.Sum256(buf)
 }
 
 // TrialDigest is the subject of the first statement of a trial, which has no
 // document and no earlier statement to point to: SHA-256 over the parts
 // "trialog/trial/v1", log, organisation, trial.
 func TrialDigest(log, organisation, trial string) Digest {
-	return textParts("trialog/trial/v1", log, organisation, trial)
+	return hashParts("trialog/trial/v1", log, organisation, trial)
 }
 
 // RequestDigest names a principal's request to a gateway: SHA-256 over the parts
 // "trialog/request/v1", principal, request id.
 func RequestDigest(principal, requestID string) Digest {
-	return textParts("trialog/request/v1", principal, requestID)
+	return hashParts("trialog/request/v1", principal, requestID)
 }
 
 // LogDigest is the subject of statements about the log itself: SHA-256 over the
 // parts "trialog/log/v1", log.
 func LogDigest(log string) Digest {
-	return textParts("trialog/log/v1", log)
+	return hashParts("trialog/log/v1", log)
 }

@@ -94,37 +94,69 @@ func IsShardOf(origin, log string) bool {
 
 // CheckTime checks a time in UTC to the second, YYYY-MM-DDThh:mm:ssZ (RFC 3339).
 func CheckTime(field string, d Date) error {
-	if len(d) != len("2006-01-02T15:04:05Z") || CheckDate(field, d) != nil {
+	if !isTime(d) {
 		return fieldErrorf(field, "expected a UTC time YYYY-MM-DDThh:mm:ssZ")
 	}
 	return nil
 }
+
+func isTime(d Date) bool { return len(d) == len("2006-01-02T15:04:05Z") && isDate(d) }
 
 // Date is a date as somebody stated it, with the precision in which they did:
 // "2012", "2012-05", "2012-05-01", or a time in UTC "2012-05-01T10:00:00Z"
 // (RFC 3339). It is a claim; time bounds come from witnesses.
 type Date string
 
-// layout returns the one layout that d can have, by its length.
-func (d Date) layout() string {
-	switch len(d) {
-	case len("2006"):
-		return "2006"
-	case len("2006-01"):
-		return "2006-01"
-	case len(time.DateOnly):
-		return time.DateOnly
-	}
-	return "2006-01-02T15:04:05Z"
-}
-
 // CheckDate checks the form of d, and that it is a day of the calendar from
 // 1900 on.
 func CheckDate(field string, d Date) error {
-	t, err := time.Parse(d.layout(), string(d))
-	// Formatting again catches what time.Parse forgives, such as fractions.
-	if err == nil && t.Year() >= 1900 && t.Format(d.layout()) == string(d) {
-		return nil
+	if !isDate(d) {
+		return fieldErrorf(field, "expected a date YYYY, YYYY-MM, YYYY-MM-DD, or a UTC time YYYY-MM-DDThh:mm:ssZ")
 	}
-	return fieldErrorf(field, "expected a date YYYY, YYYY-MM, YYYY-MM-DD, or a UTC time YYYY-MM-DDThh:mm:ssZ")
+	return nil
+}
+
+// isDate is CheckDate. As time.Parse forgives much, it would have to be followed
+// by formatting again, which together cost many times of this.
+func isDate(d Date) bool {
+	// Where the digits and the marks are, in all four forms.
+	const form = "0000-00-00T00:00:00Z"
+	switch len(d) {
+	case len("2006"), len("2006-01"), len(time.DateOnly), len(form):
+	default:
+		return false
+	}
+	for i := range len(d) {
+		if form[i] == '0' && (d[i] < '0' || '9' < d[i]) || form[i] != '0' && d[i] != form[i] {
+			return false
+		}
+	}
+	year, month, day := d.digits(0)*100+d.digits(2), 1, 1
+	if len(d) >= len("2006-01") {
+		month = d.digits(5)
+	}
+	if len(d) >= len(time.DateOnly) {
+		day = d.digits(8)
+	}
+	if len(d) == len(form) && (d.digits(11) > 23 || d.digits(14) > 59 || d.digits(17) > 59) {
+		return false
+	}
+	return year >= 1900 && 1 <= month && month <= 12 && 1 <= day && day <= daysIn(month, year)
+}
+
+// digits is the number that the two digits at i write.
+func (d Date) digits(i int) int { return int(d[i]-'0')*10 + int(d[i+1]-'0') }
+
+// daysIn is how many days a month has in the Gregorian calendar.
+func daysIn(month, year int) int {
+	switch month {
+	case 4, 6, 9, 11:
+		return 30
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	}
+	return 31
 }

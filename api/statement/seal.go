@@ -194,7 +194,7 @@ func ParseOpening(raw []byte) (*Opening, error) {
 	if v, ok := o.Optional("attributes"); ok {
 		a := strictjson.NewObject("attributes", v)
 		op.AttributesNonce = [NonceSize]byte(takeDigest(a, "nonce", a.Text("nonce")))
-		op.Attributes = decodeBase64(a, "json", a.Text("json"))
+		op.Attributes = decodeBase64(a, "json", nil, a.Text("json"))
 		o.Join(a)
 	}
 	if err := o.Done(); err != nil {

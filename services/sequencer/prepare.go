@@ -150,7 +150,8 @@ func (s *Sequencer) verifySignatures(env *statement.Envelope, stmt *statement.St
 			add(recovery, err == nil)
 		}
 	}
-	for i, id := range stmt.SignerIDs() {
+	signers := stmt.SignerIDs()
+	for i, id := range signers {
 		if keys[id] != nil {
 			continue
 		}
@@ -163,7 +164,7 @@ func (s *Sequencer) verifySignatures(env *statement.Envelope, stmt *statement.St
 		}
 		keys[id] = public
 	}
-	return statement.VerifySignatures(statement.PAE(statement.PayloadType, env.Payload), env.Signatures, stmt.SignerIDs(), keys)
+	return statement.VerifySignatures(env.Message(), env.Signatures, signers, keys)
 }
 
 // enrolledKey returns a key that is, or was, enrolled; nil if it never was.

@@ -106,11 +106,22 @@ func (p *publisher) checkpoint(ctx context.Context, want tlog.Root) error {
 	}
 	// Step 5.
 	if want.Size > p.registered.Size {
+		// What was registered is never left for another history, whoever computed it.
+		before, err := tree.RootAt(ctx, p.registered.Size)
+		if err != nil {
+			return stopped("compute the root at the registered size", err)
+		}
+		if before != p.registered.Root {
+			return refuse(Fork, "the tree of size %d does not extend the registered one of size %d", want.Size, p.registered.Size)
+		}
 		next := register.Record{Origin: s.c.Origin, Size: want.Size, Root: want.Hash}
 		if err := swap(ctx, s.c.Register, p.registered, next); err != nil {
 			return err
 		}
 		p.registered = next
+	}
+	if want.Size != p.registered.Size || want.Hash != p.registered.Root {
+		return refuse(Fork, "the tree of size %d is not the registered one", want.Size)
 	}
 	// Step 6. No other body than the registered one is ever signed.
 	candidate, err := s.sign(ctx, p.registered)
@@ -129,6 +140,14 @@ func (p *publisher) checkpoint(ctx context.Context, want tlog.Root) error {
 	}
 	if _, err := s.c.Policy.CheckNote(cosigned.Bytes()); err != nil {
 		return refuse(Failed, "the cosigned checkpoint does not satisfy the policy: %w", err)
+	}
+	if cosigned.Checkpoint() != candidate.Checkpoint() {
+		return refuse(Failed, "the cosigned checkpoint is another one than the candidate")
+	}
+	// Objects are not fenced as the store and the register are: who has been
+	// replaced while the witnesses were asked must not put an older note back.
+	if err := stillOwned(ctx, s.c.Register, p.registered); err != nil {
+		return err
 	}
 	// Step 8. /checkpoint is only ever a note that a quorum has cosigned.
 	if err := fault.Hit("publish.before"); err != nil {
@@ -167,6 +186,19 @@ func (p *publisher) seal(ctx context.Context) error {
 		s.log.Info("the shard has ended", "size", ends)
 	}
 	s.end()
+	return nil
+}
+
+// stillOwned refuses if the register is no longer where this sequencer has left
+// it.
+func stillOwned(ctx context.Context, r register.Register, left register.Record) error {
+	got, err := r.Read(ctx)
+	if err != nil {
+		return refuse(Failed, "read the register: %w", err)
+	}
+	if got != left {
+		return refuse(Owned, "another sequencer has moved the register to size %d", got.Size)
+	}
 	return nil
 }
 

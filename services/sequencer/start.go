@@ -164,23 +164,31 @@ func (s *Sequencer) loadPublished(ctx context.Context, root tlog.Root, registere
 	} else if err != nil {
 		return nil, fmt.Errorf("read the published checkpoint: %w", err)
 	}
-	cosigned, err := s.c.Policy.CheckNote(raw)
-	if err != nil {
-		return nil, refuse(Corrupt, "the published checkpoint: %w", err)
-	}
-	if cosigned.Origin != s.c.Origin {
-		return nil, refuse(Fork, "the published checkpoint is of origin %q", cosigned.Origin)
-	}
-	if cosigned.Size > registered.Size {
-		return nil, refuse(Rollback, "the published checkpoint is at size %d, the register at %d: the register was put back",
-			cosigned.Size, registered.Size)
-	}
-	if err := s.checkAgainst(ctx, "published checkpoint", root, cosigned.Size, cosigned.Root); err != nil {
-		return nil, err
-	}
 	note, err := checkpoint.Parse(raw)
 	if err != nil {
 		return nil, refuse(Corrupt, "the published checkpoint: %w", err)
+	}
+	_, unsatisfied := s.c.Policy.CheckNote(raw)
+	cosigned := len(note.Signatures()) > len(s.c.LogKeys) // by whomever
+	if unsatisfied != nil && (registered.Sealed || !cosigned || !s.signedByLog(note)) {
+		return nil, refuse(Corrupt, "the published checkpoint: %w", unsatisfied)
+	}
+	c := note.Checkpoint()
+	if c.Origin != s.c.Origin {
+		return nil, refuse(Fork, "the published checkpoint is of origin %q", c.Origin)
+	}
+	if c.Size > registered.Size {
+		return nil, refuse(Rollback, "the published checkpoint is at size %d, the register at %d: the register was put back",
+			c.Size, registered.Size)
+	}
+	if err := s.checkAgainst(ctx, "published checkpoint", root, c.Size, c.Root); err != nil {
+		return nil, err
+	}
+	if unsatisfied != nil {
+		// The log has signed it, and the tree is the same: it is the policy that
+		// was changed. The tree is cosigned anew by the witnesses of today.
+		s.log.Warn("the published checkpoint does not satisfy the policy, a new one is needed", "size", c.Size, "error", unsatisfied)
+		return nil, nil //nolint:nilnil // nothing is published that counts
 	}
 	return note, nil
 }

@@ -300,6 +300,17 @@ func TestHealsAtStart(t *testing.T) {
 		{"ledger put back", func(t *testing.T) { g.restore(t, g.copies[0], "ledger") }},
 		{"checkpoint lost", func(t *testing.T) { g.remove(t, "tiles/checkpoint") }},
 		{"checkpoint put back", func(t *testing.T) { g.restore(t, g.copies[1], "tiles/checkpoint") }},
+		{"checkpoint by witnesses that are no longer a quorum", func(t *testing.T) {
+			n, err := checkpoint.Parse(g.read(t, "tiles/checkpoint"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			few, err := checkpoint.NewNote(n.Text(), n.Signatures()[:len(g.logKeys)+1]...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.write(t, "tiles/checkpoint", few.Bytes())
+		}},
 		{"signed note lost", func(t *testing.T) { g.remove(t, "tiles/candidate") }},
 		{"signed note damaged", func(t *testing.T) { g.write(t, "tiles/candidate", []byte("x")) }},
 		{"register halfway through", func(t *testing.T) { g.write(t, "register.new", []byte("trialog-reg")) }},

@@ -77,7 +77,7 @@ func (w *writer) admitAll(ctx, steady context.Context, stored chan<- commit.Stor
 // collect waits for a first submission, then for company. It returns nil if
 // there is nothing left to do.
 func (w *writer) collect(ctx context.Context) []*submission {
-	limits := w.s.c.Limits
+	limits := &w.s.c.Limits
 	var subs []*submission
 	select {
 	case <-w.broken:

@@ -3,6 +3,7 @@ package strictjson_test
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strconv"
 	"testing"
 
@@ -20,6 +21,10 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, err := strictjson.Parse(data)
+		// With white space that is no space, strings are read in the other way.
+		if other, err2 := strictjson.Parse(append(bytes.Clone(data), '\n')); (err == nil) != (err2 == nil) || !reflect.DeepEqual(v, other) {
+			t.Fatalf("Parse gives %+v, %v, and with a line feed behind it %+v, %v", v, err, other, err2)
+		}
 		if err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ func Parse(data []byte) (Value, error) {
 	}
 	room, _ := rooms.Get().(*room)
 	p := parser{text: string(data), plain: isPlain(data), room: *room}
+	p.finished.left = bytes.Count(data, []byte{':'})
 	defer room.back(&p)
 	p.space()
 	v, err := p.value()
@@ -99,35 +100,33 @@ func (r *room) back(p *parser) {
 type parser struct {
 	room
 
-	text   string
-	plain  bool // see isPlain
-	at     int
-	values int
-	// The members and items of finished objects and arrays lie next to each
-	// other, in few allocations.
-	memberRuns runs[Member]
-	itemRuns   runs[Value]
+	text     string
+	plain    bool // see isPlain
+	at       int
+	values   int
+	finished members
 }
 
-// runs cuts slices that live on out of larger ones.
-type runs[T any] struct{ free []T }
+// members cuts those of finished objects out of larger slices, as most objects
+// are small.
+type members struct {
+	free []Member
+	left int // members that are still to come, about: colons
+}
 
-// maxRun is up to how many values more than one slice are allocated at a time.
-const maxRun = 16
+// maxRun is for how many members there is room in a slice for several objects.
+const maxRun = 32
 
-// clone returns a copy of values, of exactly their length.
-func (r *runs[T]) clone(values []T) []T {
-	n := len(values)
-	if n > len(r.free) {
-		if n > maxRun/2 {
-			return slices.Clone(values)
-		}
-		r.free = make([]T, maxRun)
+// clone returns a copy of list, of exactly its length.
+func (m *members) clone(list []Member) []Member {
+	n := len(list)
+	if n > len(m.free) {
+		m.free = make([]Member, max(n, min(m.left, maxRun)))
 	}
-	run := r.free[:n:n]
-	r.free = r.free[n:]
-	copy(run, values)
-	return run
+	own := m.free[:n:n]
+	m.free, m.left = m.free[n:], m.left-n
+	copy(own, list)
+	return own
 }
 
 // step is the name of a member, or the index of an item if isItem is set.
@@ -235,7 +234,7 @@ func (p *parser) object() (Value, error) {
 			continue
 		}
 		if p.next('}') {
-			v := Value{Kind: ObjectKind, Members: p.memberRuns.clone(p.members[first:])}
+			v := Value{Kind: ObjectKind, Members: p.finished.clone(p.members[first:])}
 			p.members = p.members[:first]
 			return v, nil
 		}
@@ -294,7 +293,7 @@ func (p *parser) array() (Value, error) {
 			continue
 		}
 		if p.next(']') {
-			v := Value{Kind: Array, Items: p.itemRuns.clone(p.items[first:])}
+			v := Value{Kind: Array, Items: slices.Clone(p.items[first:])}
 			p.items = p.items[:first]
 			return v, nil
 		}

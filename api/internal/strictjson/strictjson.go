@@ -101,63 +101,67 @@ type Member struct {
 // Object reads the members of one JSON object and notices those that nobody
 // read. The first error sticks; Done returns it.
 type Object struct {
-	// outer and name are the path, and with item > 0 the object is that item,
-	// counted from 1, of the array there. They are put together for errors only.
-	outer, name string
-	item        int
-	members     []Member
-	read        [MaxMembers / 64]uint64 // a bit for each of members
-	err         *Error
+	// outer and name are where the object was found, and with item > 0 it is that
+	// item, counted from 1, of the array there. The path is put together for
+	// errors only.
+	outer   *Object
+	name    string
+	item    int
+	members []Member
+	read    [MaxMembers / 64]uint64 // a bit for each of members
+	err     *Error
 }
 
 // NewObject starts to read v, found at path (empty for the top).
 func NewObject(path string, v Value) *Object {
 	o := &Object{name: path, members: v.Members}
-	o.begin(v.Kind, len(v.Members))
+	o.begin(v.Kind)
 	return o
 }
 
-// begin refuses what is no object, and what Parse would have refused.
-func (o *Object) begin(kind Kind, members int) {
+// Nested starts to read v, the value of member name.
+func (o *Object) Nested(name string, v Value) *Object {
+	n := &Object{outer: o, name: name, members: v.Members}
+	n.begin(v.Kind)
+	return n
+}
+
+// NestedItem starts to read v, which is item i of the array at member name.
+func (o *Object) NestedItem(name string, i int, v Value) *Object {
+	n := &Object{outer: o, name: name, item: i + 1, members: v.Members}
+	n.begin(v.Kind)
+	return n
+}
+
+// begin refuses a value that is no object, or that Parse would have refused.
+func (o *Object) begin(kind Kind) {
 	switch {
 	case kind != ObjectKind:
 		o.members, o.err = nil, Errorf(o.path(), "expected an object, found %s", kind)
-	case members > MaxMembers:
+	case len(o.members) > MaxMembers:
 		o.members, o.err = nil, Errorf(o.path(), "too many members")
 	}
 }
 
 // path returns the object's own path.
 func (o *Object) path() string {
-	path := join(o.outer, o.name)
+	path := o.name
+	if o.outer != nil {
+		path = o.outer.Path(o.name)
+	}
 	if o.item > 0 {
 		path = fmt.Sprintf("%s[%d]", path, o.item-1)
 	}
 	return path
 }
 
-func join(path, name string) string {
+// Path returns the path of member name.
+func (o *Object) Path(name string) string {
+	path := o.path()
 	if path == "" {
 		return name
 	}
 	return path + "." + name
-}
-
-// Path returns the path of member name.
-func (o *Object) Path(name string) string { return join(o.path(), name) }
-
-// Nested starts to read v, the value of member name.
-func (o *Object) Nested(name string, v Value) *Object {
-	n := &Object{outer: o.path(), name: name, members: v.Members}
-	n.begin(v.Kind, len(v.Members))
-	return n
-}
-
-// NestedItem starts to read v, which is item i of the array at member name.
-func (o *Object) NestedItem(name string, i int, v Value) *Object {
-	n := &Object{outer: o.path(), name: name, item: i + 1, members: v.Members}
-	n.begin(v.Kind, len(v.Members))
-	return n
 }
 
 // Fail records an error at member name, unless there is one already.

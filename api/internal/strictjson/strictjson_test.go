@@ -179,11 +179,49 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
+// TestEveryByteOfAString: wherever it stands, a control character is refused, and
+// whatever else a byte may be is taken as it is.
+func TestEveryByteOfAString(t *testing.T) {
+	for at := range 40 {
+		for c := range 256 {
+			text := []byte(`["` + strings.Repeat("x", 40) + `"]`)
+			text[2+at] = byte(c)
+			want := string(text[2:42])
+			v, err := strictjson.Parse(text)
+			good := c >= 0x20 && c < 0x80 && c != '"' && c != '\\'
+			if good != (err == nil) || good && v.Items[0].Text != want {
+				t.Errorf("byte %#x at %d: got %+v, %v", c, at, v, err)
+			}
+			if c < 0x20 {
+				checkError(t, err, "[0]", "control character")
+			}
+		}
+	}
+}
+
+// TestMembersAreApart: the members of one object have their own room, though they
+// are allocated together with those of others.
+func TestMembersAreApart(t *testing.T) {
+	v, err := strictjson.Parse([]byte(`{"a":{"b":1},"c":{"d":2,"e":"::::"},"f":3}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := v.Members[0].Value.Members
+	if len(inner) != 1 || cap(inner) != 1 {
+		t.Fatalf("one member takes the room of %d", cap(inner))
+	}
+	_ = append(inner, strictjson.Member{Name: "z"})
+	if next := v.Members[1].Value.Members; next[0].Name != "d" || next[1].Name != "e" {
+		t.Errorf("a neighbour was overwritten: %+v", next)
+	}
+}
+
 // TestParseCost holds that a stranger's text costs memory in proportion to its
 // length: a long name around many values once took the square of it.
 func TestParseCost(t *testing.T) {
 	texts := map[string]string{
 		"long name around an array":   `{"` + strings.Repeat("n", 100_000) + `":` + manyItems(50_000) + `}`,
+		"colons in strings":           "[" + strings.Repeat(`{"a":"::::::::::::::::::::::::::::::::"},`, 2_000) + "0]",
 		"long names in one another":   strings.Repeat(`{"`+strings.Repeat("n", 10_000)+`":`, 16) + "0" + strings.Repeat("}", 16),
 		"many objects of few members": "[" + strings.Repeat(`{"a":0},`, 20_000) + "0]",
 	}
@@ -245,6 +283,28 @@ func TestObjectErrors(t *testing.T) {
 			q.Unsigned("b")
 			o.Join(q)
 		}, "a.c", "unknown member"},
+		"nested twice": {`{"a":{"b":{"c":true}}}`, func(o *strictjson.Object) {
+			a := o.Object("a")
+			b := a.Object("b")
+			b.Text("c")
+			a.Join(b)
+			o.Join(a)
+		}, "a.b.c", "expected a string, found a boolean"},
+		"item": {`{"a":{"l":[{"b":1},{"b":"x"}]}}`, func(o *strictjson.Object) {
+			a := o.Object("a")
+			item := a.NestedItem("l", 1, a.Required("l", strictjson.Array).Items[1])
+			item.Unsigned("b")
+			a.Join(item)
+			o.Join(a)
+		}, "a.l[1].b", "expected an integer, found a string"},
+		"item that is no object": {`{"l":[1]}`, func(o *strictjson.Object) {
+			o.Join(o.NestedItem("l", 0, o.Required("l", strictjson.Array).Items[0]))
+		}, "l[0]", "expected an object, found an integer"},
+		"more members than Parse takes": {`{"a":{}}`, func(o *strictjson.Object) {
+			many := make([]strictjson.Member, strictjson.MaxMembers+1)
+			o.Join(o.Nested("a", strictjson.Value{Kind: strictjson.ObjectKind, Members: many}))
+			o.Object("a")
+		}, "a", "too many members"},
 		"the first error sticks": {`{"a":1,"b":2}`, func(o *strictjson.Object) {
 			o.Fail("b", "one")
 			o.Text("a")

@@ -48,6 +48,9 @@ type Ledger struct {
 	// hot and warm remember values by key: a full hot becomes warm. Most of what
 	// admission reads was written or read a moment before.
 	hot, warm map[string][]byte
+	// absent are keys that were looked for in vain and not written since: of
+	// whatever begins, it is asked several times whether it is there.
+	absent map[string]struct{}
 }
 
 // Open opens or creates the ledger in the folder dir. logger may be nil.
@@ -64,7 +67,7 @@ func Open(dir string, logger *slog.Logger) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
-	l := &Ledger{db: db, log: logger, hot: map[string][]byte{}}
+	l := &Ledger{db: db, log: logger, hot: map[string][]byte{}, absent: map[string]struct{}{}}
 	l.from = l
 	if err := l.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ledger: %w", err), db.Close())
@@ -166,21 +169,29 @@ func (l *Ledger) get(key []byte) ([]byte, bool, error) {
 	if !known {
 		v, known = l.warm[string(key)]
 	}
+	_, absent := l.absent[string(key)]
 	writes := l.writes
 	l.mu.Unlock()
-	if known {
-		return v, true, nil
+	if known || absent {
+		return v, known, nil
 	}
 	v, known, err := l.read(key)
-	if err != nil || !known {
+	if err != nil {
 		return nil, false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.writes == writes {
+	switch {
+	case l.writes != writes:
+	case known:
 		l.remember(string(key), v)
+	case key[0] != tableIdentity:
+		if len(l.absent) >= hotEntries {
+			clear(l.absent)
+		}
+		l.absent[string(key)] = struct{}{}
 	}
-	return v, true, nil
+	return v, known, nil
 }
 
 // remember keeps a value at hand; l.mu is held.
@@ -229,6 +240,7 @@ func (l *Ledger) write(values map[string][]byte, shards []Shard) error {
 	defer l.mu.Unlock()
 	l.writes++
 	for key, value := range values {
+		delete(l.absent, key)
 		if key[0] != tableIdentity { // asked for seldom, and there are many
 			delete(l.warm, key)
 			l.remember(key, value)

@@ -130,6 +130,13 @@ func (v View) Size() (uint64, error) { return v.Shard().Size, nil }
 // Chain returns the head of writer's chain in trial ("" outside trials); the
 // zero Head if there is none.
 func (v View) Chain(trial string, writer statement.KeyID) (Head, error) {
+	if trial != "" {
+		// Whoever says something in a trial makes it known. That nothing was said in
+		// it has mostly been found out before, and is at hand.
+		if _, found, err := v.from.get(dbKey(tableTrial, trial)); err != nil || !found {
+			return Head{}, err
+		}
+	}
 	return read(v, chainKey(trial, writer), decodeHead)
 }
 
