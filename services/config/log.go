@@ -171,9 +171,19 @@ func (c *Log) Validate() error {
 	return nil
 }
 
+// places are what no other shard may have, in one spelling each.
 func (s *Shard) places() map[string]string {
+	clean := func(place string) string {
+		for _, scheme := range []string{"pebble:", "file:"} {
+			if path, ok := strings.CutPrefix(place, scheme); ok {
+				return scheme + filepath.Clean(path)
+			}
+		}
+		return place
+	}
 	return map[string]string{
-		"origin": s.Origin, "store": s.Store, "tiles": s.Tiles, "register": s.Register, "ledger": s.Ledger, "keys": s.Keys,
+		"origin": s.Origin, "store": clean(s.Store), "tiles": clean(s.Tiles), "register": clean(s.Register),
+		"ledger": filepath.Clean(s.Ledger), "keys": filepath.Clean(s.Keys),
 	}
 }
 
@@ -190,16 +200,16 @@ func (s *Shard) check(log string) (field, problem string) {
 		if !hasScheme(place.value, place.schemes) {
 			return place.field, fmt.Sprintf("expected a URL that begins with %s:, got %q", strings.Join(place.schemes, ": or "), redact(place.value))
 		}
-		if u, err := url.Parse(place.value); err == nil && u.User != nil {
-			if _, secret := u.User.Password(); secret {
-				return place.field, "holds a password; passwords belong into a password file or the environment"
-			}
+		if problem := checkSecrets(place.value); problem != "" {
+			return place.field, problem
 		}
 	}
 	name, ok := strings.CutPrefix(s.Origin, log+"/")
 	switch {
 	case !ok || name == "" || strings.ContainsAny(name, "/\r\n "):
 		return "origin", fmt.Sprintf("expected %q, a slash and the shard's name, got %q", log, s.Origin)
+	case name == "." || name == "..":
+		return "origin", "expected a shard's name, not a folder's"
 	case s.Ledger == "":
 		return "ledger", "expected a folder"
 	case s.Keys == "":
@@ -213,13 +223,41 @@ func hasScheme(text string, schemes []string) bool {
 	return ok && rest != "" && slices.Contains(schemes, scheme)
 }
 
+// checkSecrets returns what is wrong with a URL that may hold a secret, without
+// the secret. Paths on this machine hold none.
+func checkSecrets(text string) string {
+	if hasScheme(text, []string{"pebble", "file"}) {
+		return ""
+	}
+	const problem = "holds a password; passwords belong into a password file or the environment"
+	u, err := url.Parse(text)
+	if err != nil {
+		return "expected a URL" // the error repeats it
+	}
+	if _, secret := u.User.Password(); secret {
+		return problem
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return "expected parameters of the form name=value"
+	}
+	for name := range query {
+		// libpq takes passwords there too.
+		if strings.Contains(strings.ToLower(name), "password") || strings.Contains(strings.ToLower(name), "secret") {
+			return problem
+		}
+	}
+	return ""
+}
+
 // redact keeps what may be a secret out of messages.
 func redact(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
 		return "…"
 	}
-	return u.Redacted()
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
 }
 
 // Under returns the shard with its relative paths made relative to dir.

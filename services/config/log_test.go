@@ -59,21 +59,22 @@ func TestParseLogOfOneShard(t *testing.T) {
 
 func TestLogRefused(t *testing.T) {
 	for field, change := range map[string]func(*config.Log){
-		"log:":                func(c *config.Log) { c.Log = "" },
-		"operator:":           func(c *config.Log) { c.Operator = "" },
-		"origin:":             func(c *config.Log) { c.Origin = "log.test/trials/1" },
-		"shards:":             func(c *config.Log) { c.Shards = nil },
-		"witnesses[0]:":       func(c *config.Log) { c.Witnesses[0] = "8091" },
-		"clock_sources[1]:":   func(c *config.Log) { c.ClockSources[1] = "https://b.test" },
-		"clock_sources[0]:":   func(c *config.Log) { c.ClockSources[0] = "ntp://" },
-		"shards[1].origin:":   func(c *config.Log) { c.Shards[1].Origin = "log.test/other/2" },
-		"shards[0].origin:":   func(c *config.Log) { c.Shards[0].Origin = "log.test/trials/1/2" },
-		"shards[1].store:":    func(c *config.Log) { c.Shards[1].Store = "mysql://db" },
-		"shards[0].store:":    func(c *config.Log) { c.Shards[0].Store = "pebble:" },
-		"shards[1].tiles:":    func(c *config.Log) { c.Shards[1].Tiles = "/var/tiles" },
-		"shards[1].register:": func(c *config.Log) { c.Shards[1].Register = "pebble:x" },
-		"shards[1].ledger:":   func(c *config.Log) { c.Shards[1].Ledger = "" },
-		"shards[1].keys:":     func(c *config.Log) { c.Shards[1].Keys = "" },
+		"log:":              func(c *config.Log) { c.Log = "" },
+		"operator:":         func(c *config.Log) { c.Operator = "" },
+		"origin:":           func(c *config.Log) { c.Origin = "log.test/trials/1" },
+		"shards:":           func(c *config.Log) { c.Shards = nil },
+		"witnesses[0]:":     func(c *config.Log) { c.Witnesses[0] = "8091" },
+		"clock_sources[1]:": func(c *config.Log) { c.ClockSources[1] = "https://b.test" },
+		"clock_sources[0]:": func(c *config.Log) { c.ClockSources[0] = "ntp://" },
+		"shards[1].origin:": func(c *config.Log) { c.Shards[1].Origin = "log.test/other/2" },
+		"shards[0].origin:": func(c *config.Log) { c.Shards[0].Origin = "log.test/trials/1/2" },
+		"shards[0].origin: expected a shard's name": func(c *config.Log) { c.Shards[0].Origin = "log.test/trials/.." },
+		"shards[1].store:":                          func(c *config.Log) { c.Shards[1].Store = "mysql://db" },
+		"shards[0].store:":                          func(c *config.Log) { c.Shards[0].Store = "pebble:" },
+		"shards[1].tiles:":                          func(c *config.Log) { c.Shards[1].Tiles = "/var/tiles" },
+		"shards[1].register:":                       func(c *config.Log) { c.Shards[1].Register = "pebble:x" },
+		"shards[1].ledger:":                         func(c *config.Log) { c.Shards[1].Ledger = "" },
+		"shards[1].keys:":                           func(c *config.Log) { c.Shards[1].Keys = "" },
 	} {
 		c := goodLog()
 		change(&c)
@@ -111,6 +112,43 @@ func TestNoPasswords(t *testing.T) {
 	c.Shards[1].Store = "mysql://trialog:hunter2@db.test/two"
 	if err := c.Validate(); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestPasswordsInParameters: libpq takes them there too.
+func TestPasswordsInParameters(t *testing.T) {
+	for name, change := range map[string]func(*config.Log){
+		"parameter":         func(c *config.Log) { c.Shards[1].Store = "postgres://trialog@db.test/two?password=hunter2" },
+		"escaped name":      func(c *config.Log) { c.Shards[1].Store = "postgres://trialog@db.test/two?pass%77ord=hunter2" },
+		"key's password":    func(c *config.Log) { c.Shards[1].Store = "postgres://trialog@db.test/two?sslpassword=hunter2" },
+		"not a URL":         func(c *config.Log) { c.Shards[1].Store = "postgres://trialog:hunter2%zz@db.test/two" },
+		"no parameters":     func(c *config.Log) { c.Shards[1].Store = "postgres://trialog@db.test/two?a=%zzhunter2" },
+		"another scheme":    func(c *config.Log) { c.Shards[1].Store = "mysql://db.test/two?password=hunter2" },
+		"secret of a store": func(c *config.Log) { c.Shards[1].Tiles = "s3://tiles?secret_access_key=hunter2" },
+		"user of a store":   func(c *config.Log) { c.Shards[1].Register = "s3://me:hunter2@registers/2" },
+	} {
+		c := goodLog()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "shards[1].") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// TestOneSpelling: the same place in other words is the same place.
+func TestOneSpelling(t *testing.T) {
+	for field, change := range map[string]func(*config.Shard){
+		"store":    func(s *config.Shard) { s.Store = "pebble:shards/1/./store" },
+		"tiles":    func(s *config.Shard) { s.Tiles = "file:shards//1/tiles/" },
+		"register": func(s *config.Shard) { s.Register = "file:./registers/1" },
+		"ledger":   func(s *config.Shard) { s.Ledger = "shards/2/../1/ledger" },
+		"keys":     func(s *config.Shard) { s.Keys = "shards/1/keys/" },
+	} {
+		c := goodLog()
+		change(&c.Shards[1])
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "shards[1]."+field) || !strings.Contains(err.Error(), "already") {
+			t.Errorf("%s: error %v", field, err)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ type answerer struct {
 	next  []*trialogv1.StreamAnswer
 	bytes int  // of next, about
 	freed load // of the window, by next
+	over  bool // something was refused because the shard has ended
 }
 
 // run answers until the stream has ended and all is answered.
@@ -60,6 +61,8 @@ func (a *answerer) run() error {
 			return nil
 		case open == 0 && stopped != nil:
 			return errors.Join(ErrNotReady, stopped)
+		case open == 0 && a.over:
+			return ErrEnded // the next stream goes to the successor
 		}
 		ticked = false
 		select {
@@ -165,6 +168,7 @@ func (a *answerer) promise(it *item) error {
 }
 
 func (a *answerer) refuse(it *item, err error) error {
+	a.over = a.over || errors.Is(err, ErrEnded)
 	st := status.Convert(a.s.status(a.ctx, "add", err)).Proto()
 	return a.put(it, &trialogv1.StreamAnswer{Tag: it.tag, Result: &trialogv1.StreamAnswer_Error{Error: st}}, proto.Size(st))
 }

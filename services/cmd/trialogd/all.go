@@ -18,6 +18,7 @@ import (
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/run"
 	"github.com/trialog/trialog/services/proofs"
+	"github.com/trialog/trialog/services/sequencer"
 )
 
 // allOptions are about one run, not about the log.
@@ -35,7 +36,10 @@ func (p *program) newAll() *cobra.Command {
 		Short: "Run a whole log on this machine",
 		Long: `Run a whole log on this machine: sequencer, gateway and proofs in this process,
 three witnesses in processes of their own. A data folder that is empty becomes a
-new log; one that holds a log goes on with it.`,
+new log; one that holds a log goes on with it, and with the places, the
+witnesses and the clock sources that it was made with.`,
+		Example: `  trialogd all --data data
+  trialogd all --data data --metrics-listen 127.0.0.1:9090`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.runAll(cmd.Context(), layout{dir}, o, a)
@@ -44,7 +48,7 @@ new log; one that holds a log goes on with it.`,
 	cmd.Flags().StringVar(&dir, "data", "data", "folder of the log's data")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the REST interface, the tiles and the proofs")
 	cmd.Flags().StringVar(&a.grpcListen, "grpc-listen", "127.0.0.1:8081", "address of the gRPC interface")
-	cmd.Flags().StringVar(&a.metricsListen, "metrics-listen", "", "address of /metrics, for Prometheus (default none)")
+	cmd.Flags().StringVar(&a.metricsListen, "metrics-listen", "", "address of /metrics, for Prometheus (default: none)")
 	cmd.Flags().BoolVar(&a.elsewhere, "witnesses-elsewhere", false,
 		`do not run the witnesses: "trialogd witness" does, with the same addresses`)
 	o.flags(cmd)
@@ -62,6 +66,8 @@ func (p *program) runAll(ctx context.Context, l layout, o initOptions, a allOpti
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	// What serves them closes them too; a second time does nothing.
+	defer func() { _, _ = listener.Close(), grpcListener.Close() }()
 	o.listen = listener.Addr().String()
 	s, err := p.settings(ctx, l, o)
 	if err != nil {
@@ -72,7 +78,7 @@ func (p *program) runAll(ctx context.Context, l layout, o initOptions, a allOpti
 		return err
 	}
 	defer e.close()
-	tiles, err := e.openProofs()
+	tiles, err := e.openProofs(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,12 +145,23 @@ func witnessParts(l layout, n int, logger *slog.Logger) ([]run.Part, error) {
 // without looking: not longer than the least time between two.
 const publishedFor = 100 * time.Millisecond
 
-// openProofs makes the service that reads are answered by.
-func (e *engine) openProofs() (*proofs.Proofs, error) {
+// openProofs makes the service that reads are answered by. Those that name no
+// shard go to the newest one that has published anything; startShards moves them
+// on.
+func (e *engine) openProofs(ctx context.Context) (*proofs.Proofs, error) {
 	c := proofs.Config{Policy: e.policy, Now: e.now, Logger: e.log, Refresh: publishedFor}
-	for _, sh := range e.shards {
-		c.Shards = append(c.Shards, proofs.Shard{Origin: sh.place.Origin, Store: sh.tiles, Active: sh == e.reading()})
+	newest := 0
+	for i, sh := range e.shards {
+		_, err := sh.tiles.Get(ctx, sequencer.CheckpointKey)
+		switch {
+		case err == nil:
+			newest = i
+		case !errors.Is(err, blob.ErrNotFound):
+			return nil, fmt.Errorf("read the published checkpoint of %s: %w", sh.place.Origin, err)
+		}
+		c.Shards = append(c.Shards, proofs.Shard{Origin: sh.place.Origin, Store: sh.tiles})
 	}
+	c.Shards[newest].Active = true
 	return proofs.New(c)
 }
 

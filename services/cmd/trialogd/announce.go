@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -11,9 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/loglist"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/services/config"
+	"github.com/trialog/trialog/services/internal/register"
 )
 
 func (p *program) newShard() *cobra.Command {
@@ -26,21 +30,30 @@ func (p *program) newShard() *cobra.Command {
 	return cmd
 }
 
+// shardOptions are what a person may choose about the next shard.
+type shardOptions struct {
+	places placeOptions
+	listen string // empty for the address that the policy has
+	opens  string // a day; empty for the usual notice
+}
+
 func (p *program) newShardAdd() *cobra.Command {
-	var places placeOptions
-	var dir, listen, opens string
+	var o shardOptions
+	var dir string
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Make keys, store and register of the next shard",
 		Long: `Make keys, store and register of the next shard, and name it in the policy, in
-the witnesses' configurations and in the log list. The log must be stopped.
+the witnesses' configurations and in the log list. The log must be stopped. If it
+is cut off, repeat it with the same name: it goes on where it was.
 
 The shard opens with "trialogd rollover". Until then verifiers and witnesses
 have time to get the new policy: announce it 30 days ahead, which is the default.`,
-		Example: `  trialogd shard add 2027 --data data`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  trialogd shard add 2027 --data data
+  trialogd shard add 2027 --data data --opens 2027-01-01 --register file:/mnt/other-volume/2027.register`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			origin, err := p.announce(cmd.Context(), layout{dir}, args[0], places, listen, opens)
+			origin, err := p.announce(cmd.Context(), layout{dir}, args[0], o)
 			if err != nil {
 				return err
 			}
@@ -49,45 +62,58 @@ have time to get the new policy: announce it 30 days ahead, which is the default
 		},
 	}
 	cmd.Flags().StringVar(&dir, "data", "data", "folder of the log's data")
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "address of the log, for the policy")
-	cmd.Flags().StringVar(&opens, "opens", "", "day on which it opens, such as 2027-01-01 (default 30 days from now)")
-	places.flags(cmd)
+	cmd.Flags().StringVar(&o.listen, "listen", "", "address of the log, host:port, for the policy (default: that of the shard before)")
+	cmd.Flags().StringVar(&o.opens, "opens", "", "day on which it opens in UTC, such as 2027-01-01 (default: 30 days from now)")
+	o.places.flags(cmd)
 	return cmd
 }
 
-// announce adds a shard behind the others. The settings are written last; until
-// then the call can be repeated.
-func (p *program) announce(
-	ctx context.Context, l layout, name string, places placeOptions, listen, opens string,
-) (origin string, err error) {
-	now := p.now()
-	day := now.Add(loglist.Notice)
-	if opens != "" {
-		if day, err = time.Parse(time.DateOnly, opens); err != nil {
-			return "", fmt.Errorf("opens: expected a day such as 2027-01-01, got %q", opens)
-		}
+// opening reads the day on which a shard opens. Today is now.
+func opening(day string, now time.Time) (time.Time, error) {
+	if day == "" {
+		return now.Add(loglist.Notice), nil
 	}
-	c, err := l.readSettings()
+	opens, err := time.Parse(time.DateOnly, day)
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("opens: expected a day such as 2027-01-01, got %q", day)
+	case !opens.After(now) && day == now.UTC().Format(time.DateOnly):
+		return now, nil
+	case opens.Before(now):
+		return time.Time{}, fmt.Errorf("opens: %s is past", day)
+	}
+	return opens, nil
+}
+
+// announce adds a shard behind the others. Everything is checked before anything
+// is made. The settings are written last; until then the call can be repeated.
+func (p *program) announce(ctx context.Context, l layout, name string, o shardOptions) (origin string, err error) {
+	now := p.now()
+	opens, err := opening(o.opens, now)
 	if err != nil {
 		return "", err
 	}
-	place := places.shard(c.Log, name)
+	c, err := l.readSettings()
+	if err != nil {
+		return "", noLog(l, err)
+	}
+	place := o.places.shard(c.Log, name)
 	if err := statement.CheckLog("shard", place.Origin); err != nil {
 		return "", err
 	}
-	for i := range c.Shards {
-		if c.Shards[i].Origin == place.Origin {
-			return "", fmt.Errorf("the log has a shard %q already", name)
-		}
-	}
-	// Two shards ahead nobody needs, and the order would not be certain.
-	last := c.Shards[len(c.Shards)-1].Under(l.dir)
-	if err := checkStopped(ctx, last); err != nil {
-		return "", err
+	if slices.ContainsFunc(c.Shards, func(s config.Shard) bool { return s.Origin == place.Origin }) {
+		return "", fmt.Errorf("the log has a shard %q already", name)
 	}
 	changed := *c
 	changed.Shards = append(slices.Clone(c.Shards), place)
 	if err := changed.Validate(); err != nil {
+		return "", err
+	}
+	if err := l.checkStopped(ctx, c); err != nil {
+		return "", err
+	}
+	url, err := l.nextURL(&changed, o.listen)
+	if err != nil {
 		return "", err
 	}
 	there := place.Under(l.dir)
@@ -103,31 +129,83 @@ func (p *program) announce(
 			return "", err
 		}
 	}
-	url := "http://" + listen + "/shards/" + place.Name()
-	if err := l.extendPolicy(logKeys, url); err != nil {
+	if err := l.extendPolicy(place.Origin, logKeys, url); err != nil {
 		return "", err
 	}
-	if err := l.listShard(c.Log, there, url, now, day); err != nil {
+	if err := l.listShards(&changed, url, now, opens); err != nil {
 		return "", err
 	}
 	return place.Origin, l.writeSettings(&changed)
 }
 
-// checkStopped refuses while a process has the shard: it would go on with the
-// old policy.
-func checkStopped(ctx context.Context, place config.Shard) error {
-	if !strings.HasPrefix(place.Register, "file:") {
-		return nil // nothing on this machine tells
+// noLog says in words that there is no log in a folder.
+func noLog(l layout, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s holds no log: %w", l.dir, err)
 	}
-	r, err := openRegister(ctx, place)
-	if err != nil {
-		return fmt.Errorf("stop the log first: %w", err)
-	}
-	return r.Close()
+	return err
 }
 
-// extendPolicy names the keys of one more shard in the policy.
-func (l layout) extendPolicy(logKeys []string, url string) error {
+// checkStopped refuses while a process has the log: it would go on with what it
+// has read, and a store must not be touched under it.
+func (l layout) checkStopped(ctx context.Context, c *config.Log) error {
+	if err := checkNobody(ctx, l.admin()); err != nil {
+		return err
+	}
+	for i := range c.Shards {
+		place := c.Shards[i].Under(l.dir)
+		if !strings.HasPrefix(place.Register, "file:") {
+			continue // has no lock
+		}
+		r, err := openRegister(ctx, place)
+		if errors.Is(err, register.ErrOwned) {
+			return fmt.Errorf("stop the log first: %w", err)
+		} else if err != nil {
+			return err
+		}
+		if err := r.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextURL returns where the last shard of c is to be reached. It refuses while
+// the policy names a shard that c does not: another one was not announced to the
+// end, and has its place.
+func (l layout) nextURL(c *config.Log, listen string) (string, error) {
+	text, err := os.ReadFile(l.policy())
+	if err != nil {
+		return "", err
+	}
+	notes, err := checkpoint.ParsePolicy(text)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", l.policy(), err)
+	}
+	base := ""
+	for _, known := range notes.Logs() {
+		origin := known.Key.Name()
+		if !slices.ContainsFunc(c.Shards, func(s config.Shard) bool { return s.Origin == origin }) {
+			return "", fmt.Errorf(`the announcement of %s was cut off; repeat "trialogd shard add %s" first`,
+				origin, origin[strings.LastIndexByte(origin, '/')+1:])
+		}
+		base, _, _ = strings.Cut(known.URL, "/shards/")
+	}
+	switch {
+	case listen != "":
+		if _, _, err := net.SplitHostPort(listen); err != nil {
+			return "", fmt.Errorf("listen: expected host:port, got %q", listen)
+		}
+		base = "http://" + listen
+	case base == "":
+		return "", errors.New("listen: expected host:port; the policy has no address of the log")
+	}
+	return strings.TrimSuffix(base, "/") + "/shards/" + c.Shards[len(c.Shards)-1].Name(), nil
+}
+
+// extendPolicy names the keys of one more shard in the policy. The sidecar, which
+// requires them, comes after the policy, which has them.
+func (l layout) extendPolicy(origin string, logKeys []string, url string) error {
 	text, err := os.ReadFile(l.policy())
 	if err != nil {
 		return err
@@ -136,23 +214,33 @@ func (l layout) extendPolicy(logKeys []string, url string) error {
 	if err != nil {
 		return err
 	}
-	if text, sidecar, err = withShard(text, sidecar, logKeys, url); err != nil {
+	if text, sidecar, err = withShard(text, sidecar, origin, logKeys, url); err != nil {
 		return err
 	}
-	return errors.Join(replace(l.policy(), text, 0o644), replace(l.sidecar(), sidecar, 0o644))
+	if err := replace(l.policy(), text, 0o644); err != nil {
+		return err
+	}
+	return replace(l.sidecar(), sidecar, 0o644)
 }
 
-// listShard names a shard in the log list, unless it is there.
-func (l layout) listShard(log string, place config.Shard, url string, now, opens time.Time) error {
+// listShards names the shards of c in the log list that are not there; url and
+// opens are those of the last one. A log that is older than the list has none.
+func (l layout) listShards(c *config.Log, url string, now, opens time.Time) error {
 	list, err := openListing(l, func() time.Time { return now })
 	if err != nil {
 		return err
 	}
-	return list.change(log, func(known []loglist.Shard) ([]loglist.Shard, error) {
-		if slices.ContainsFunc(known, func(s loglist.Shard) bool { return s.Origin == place.Origin }) {
-			return known, nil
+	return list.change(c.Log, func(known []loglist.Shard) ([]loglist.Shard, error) {
+		for i := range c.Shards {
+			at, when := "", now
+			if i == len(c.Shards)-1 {
+				at, when = url, opens
+			}
+			var err error
+			if known, err = listed(known, i, c.Shards[i].Under(l.dir), at, now, when); err != nil {
+				return nil, err
+			}
 		}
-		s, err := announced(place, url, now, opens)
-		return append(known, s), err
+		return known, nil
 	})
 }

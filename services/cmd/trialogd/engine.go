@@ -79,18 +79,20 @@ func openEngine(ctx context.Context, l layout, c *config.Log, now func() time.Ti
 }
 
 // readPolicy reads the policy by which the log publishes.
-func readPolicy(l layout) (*verify.Policy, error) {
-	text, err := os.ReadFile(l.policy())
+func readPolicy(l layout) (*verify.Policy, error) { return readPolicyFiles(l.policy(), l.sidecar()) }
+
+func readPolicyFiles(policy, sidecar string) (*verify.Policy, error) {
+	text, err := os.ReadFile(policy)
 	if err != nil {
 		return nil, err
 	}
-	sidecar, err := os.ReadFile(l.sidecar())
+	trust, err := os.ReadFile(sidecar)
 	if err != nil {
 		return nil, err
 	}
-	p, err := verify.ParsePolicy(text, sidecar)
+	p, err := verify.ParsePolicy(text, trust)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", policy, err)
 	}
 	return p.Remembering(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/storecheck"
 	"github.com/trialog/trialog/services/internal/tile"
+	"github.com/trialog/trialog/services/internal/tlog/backend"
 	"github.com/trialog/trialog/services/internal/tlog/pebblestore"
 )
 
@@ -30,38 +32,64 @@ read, and worked out anew. Each place that does not fit is named, with which sid
 the signed root supports. Nothing that an entry says is printed.
 
 From outside, over the network, "trialog fsck" checks a log's tiles.`,
-		Example: `  trialogd fsck --data data`,
-		Args:    cobra.NoArgs,
+		Example: `  trialogd fsck --data data
+  trialogd fsck --data data --shard 2026 --json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l := layout{dir}
-			c, err := l.readSettings()
-			if err != nil {
-				return err
-			}
-			var all error
-			for i := range c.Shards {
-				if shard != "" && c.Shards[i].Name() != shard {
-					continue
-				}
-				report, err := p.checkShard(cmd.Context(), l, c.Shards[i].Under(l.dir), shallow)
-				if err != nil {
-					return fmt.Errorf("shard %s: %w", c.Shards[i].Name(), err)
-				}
-				if err := printCheck(cmd, report, asJSON); err != nil {
-					return err
-				}
-				if !report.Clean() {
-					all = errDamaged
-				}
-			}
-			return all
+			return p.runFsck(cmd, layout{dir}, shard, shallow, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "data", "data", "folder of the log's data")
-	cmd.Flags().StringVar(&shard, "shard", "", "name of the shard (default all shards)")
+	cmd.Flags().StringVar(&shard, "shard", "", "name of the shard (default: all shards)")
 	cmd.Flags().BoolVar(&shallow, "shallow", false, "leave out the signatures of statements: faster")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a report for programs, one line for each shard")
 	return cmd
+}
+
+func (p *program) runFsck(cmd *cobra.Command, l layout, shard string, shallow, asJSON bool) error {
+	places, err := l.stopped(cmd.Context(), shard)
+	if err != nil {
+		return err
+	}
+	// One that cannot be checked does not hide what is wrong with another.
+	var failed []error
+	damaged := false
+	for _, place := range places {
+		report, err := p.checkShard(cmd.Context(), l, place, shallow)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("shard %s: %w", place.Name(), err))
+			continue
+		}
+		if err := printCheck(cmd, report, asJSON, !backend.IsPostgres(place.Store)); err != nil {
+			return err
+		}
+		damaged = damaged || !report.Clean()
+	}
+	if damaged {
+		failed = append(failed, errDamaged)
+	}
+	return errors.Join(failed...)
+}
+
+// stopped returns the shards of a log that is not running: the one of that name,
+// or all of them.
+func (l layout) stopped(ctx context.Context, shard string) ([]config.Shard, error) {
+	c, err := l.readSettings()
+	if err != nil {
+		return nil, noLog(l, err)
+	}
+	var places []config.Shard
+	var names []string
+	for i := range c.Shards {
+		names = append(names, c.Shards[i].Name())
+		if shard == "" || shard == c.Shards[i].Name() {
+			places = append(places, c.Shards[i].Under(l.dir))
+		}
+	}
+	if len(places) == 0 {
+		return nil, fmt.Errorf("shard: the log has no shard %q, expected one of %s", shard, strings.Join(names, ", "))
+	}
+	return places, checkNobody(ctx, l.admin())
 }
 
 func (p *program) checkShard(ctx context.Context, l layout, place config.Shard, shallow bool) (_ *storecheck.Report, err error) {
@@ -95,7 +123,7 @@ func (p *program) checkShard(ctx context.Context, l layout, place config.Shard, 
 	return storecheck.Check(ctx, c)
 }
 
-func printCheck(cmd *cobra.Command, r *storecheck.Report, asJSON bool) error {
+func printCheck(cmd *cobra.Command, r *storecheck.Report, asJSON, withStore bool) error {
 	if asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
 	}
@@ -103,9 +131,17 @@ func printCheck(cmd *cobra.Command, r *storecheck.Report, asJSON bool) error {
 		cmd.Println(f)
 	}
 	state := "nothing is wrong"
-	if !r.Clean() {
-		state = fmt.Sprintf("%d places are wrong", len(r.Findings))
+	switch n := len(r.Findings); {
+	case r.Clean():
+	case n == 1:
+		state = "1 place is wrong"
+	default:
+		state = fmt.Sprintf("%d places are wrong", n)
 	}
-	cmd.Printf("%s: %d entries in the tiles, %d in the store: %s\n", r.Origin, r.Size, r.StoreSize, state)
+	store := "the store is a database, and is not read"
+	if withStore {
+		store = fmt.Sprintf("%d in the store", r.StoreSize)
+	}
+	cmd.Printf("%s: %d entries in the tiles, %s: %s\n", r.Origin, r.Size, store, state)
 	return nil
 }

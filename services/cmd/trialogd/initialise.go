@@ -40,9 +40,11 @@ type initOptions struct {
 type placeOptions struct{ store, tiles, register string }
 
 func (o *placeOptions) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.store, "store", "", "store: pebble:FOLDER, or postgres://… of a database of its own (default a folder of the log)")
-	cmd.Flags().StringVar(&o.tiles, "tiles", "", "tiles: file:FOLDER or s3://BUCKET?prefix=… (default a folder of the log)")
-	cmd.Flags().StringVar(&o.register, "register", "", "register: file:PATH on another volume, or s3://BUCKET/KEY (default a file of the log)")
+	cmd.Flags().StringVar(&o.store, "store", "",
+		"store: pebble:FOLDER, or postgres://… of a database of its own (default: in the data folder)")
+	cmd.Flags().StringVar(&o.tiles, "tiles", "", "tiles: file:FOLDER or s3://BUCKET?prefix=… (default: in the data folder)")
+	cmd.Flags().StringVar(&o.register, "register", "",
+		"register: file:PATH on another volume, or s3://BUCKET/KEY (default: in the data folder)")
 }
 
 // shard returns where a new shard keeps what it has.
@@ -73,7 +75,8 @@ func (p *program) newInit() *cobra.Command {
 Only init makes a register. It refuses a folder that has one, and a log that has
 run before cannot start without its own: that is how a log notices that it was
 put back to an old copy.`,
-		Args: cobra.NoArgs,
+		Example: `  trialogd init --data data --log log.example.org/trials --shard 2026 --operator "Example University"`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := initialise(cmd.Context(), layout{dir}, o, p.now()); err != nil {
 				return err
@@ -131,7 +134,7 @@ func initialise(ctx context.Context, l layout, o initOptions, now time.Time) err
 	if err := makeShard(ctx, s.Shards[0].Under(l.dir)); err != nil {
 		return err
 	}
-	if err := l.listShard(s.Log, s.Shards[0].Under(l.dir), "http://"+o.listen, now, now); err != nil {
+	if err := l.listShards(s, "http://"+o.listen, now, now); err != nil {
 		return err
 	}
 	return l.writeSettings(s)

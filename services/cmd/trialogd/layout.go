@@ -31,7 +31,7 @@ func (l layout) policy() string           { return l.path("policy", "trialog.pol
 func (l layout) sidecar() string          { return l.path("policy", "trialog.policy.json") }
 func (l layout) logList() string          { return l.path("policy", "loglist.json") }
 func (l layout) token(name string) string { return l.path("tokens", name) }
-func (l layout) admin() string            { return l.path("admin.sock") }
+func (l layout) admin() string            { return l.path("admin", "socket") }
 
 func (l layout) witness(n int, parts ...string) string {
 	return l.path(append([]string{fmt.Sprintf("witness-%d", n)}, parts...)...)
@@ -84,11 +84,26 @@ func makeFolder(path string) error {
 	return disk{(*os.File).Sync}.makeFolder(filepath.Clean(path))
 }
 
+// writeNew puts the file at its place when it is whole: a crash leaves no half of
+// a key, on which a second try would stumble.
 func (d disk) writeNew(path string, data []byte, mode fs.FileMode) error {
+	if _, err := os.Lstat(path); err == nil {
+		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.replace(path, data, mode)
+}
+
+func (d disk) replace(path string, data []byte, mode fs.FileMode) error {
 	if err := d.makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err
 	}
@@ -96,21 +111,10 @@ func (d disk) writeNew(path string, data []byte, mode fs.FileMode) error {
 	if err := errors.Join(err, d.sync(f), f.Close()); err != nil {
 		return err
 	}
-	// The file's name is in the folder.
-	return d.syncFolder(filepath.Dir(path))
-}
-
-func (d disk) replace(path string, data []byte, mode fs.FileMode) error {
-	temp := path + ".new"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := d.writeNew(temp, data, mode); err != nil {
-		return err
-	}
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
+	// The file's name is in the folder.
 	return d.syncFolder(filepath.Dir(path))
 }
 

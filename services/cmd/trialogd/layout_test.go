@@ -24,9 +24,9 @@ func TestWriteNewIsDurable(t *testing.T) {
 		path string
 		want []string
 	}{
-		{"a/b/one", []string{".", "a", "a/b/one", "a/b"}},
-		{"a/b/two", []string{"a/b/two", "a/b"}},
-		{"three", []string{"three", "."}},
+		{"a/b/one", []string{".", "a", "a/b/one.new", "a/b"}},
+		{"a/b/two", []string{"a/b/two.new", "a/b"}},
+		{"three", []string{"three.new", "."}},
 	} {
 		synced = nil
 		if err := d.writeNew(filepath.Join(dir, c.path), []byte("x"), 0o600); err != nil {

@@ -30,7 +30,9 @@ type listing struct {
 	key  *statement.PrivateKey
 	now  func() time.Time
 
-	mu   sync.Mutex
+	changing sync.Mutex // held while a new list is made, which reads registers and tiles
+
+	mu   sync.Mutex // of what follows
 	raw  []byte
 	list *loglist.List
 }
@@ -75,14 +77,19 @@ func (s *listing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(raw))
 }
 
-// opens returns when a shard opens; the zero time if the list does not say.
-func (s *listing) opens(origin string) time.Time {
+// shard returns what the list says of a shard; nil if it does not name it.
+func (s *listing) shard(origin string) *loglist.Shard {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.list == nil {
-		return time.Time{}
+		return nil
 	}
-	if shard := s.list.Shard(origin); shard != nil {
+	return s.list.Shard(origin)
+}
+
+// opens returns when a shard opens; the zero time if the list does not say.
+func (s *listing) opens(origin string) time.Time {
+	if shard := s.shard(origin); shard != nil {
 		return shard.Opens
 	}
 	return time.Time{}
@@ -91,8 +98,8 @@ func (s *listing) opens(origin string) time.Time {
 // change signs a new list if edit makes one that differs. A list that the one
 // before cannot go over into is not written.
 func (s *listing) change(log string, edit func([]loglist.Shard) ([]loglist.Shard, error)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	next := &loglist.List{Log: log, Version: 1, Issued: s.now().UTC().Truncate(time.Millisecond)}
 	var known []loglist.Shard
 	if s.list != nil {
@@ -117,7 +124,9 @@ func (s *listing) change(log string, edit func([]loglist.Shard) ([]loglist.Shard
 	if err := replace(s.path, raw, 0o644); err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.raw, s.list = raw, next
+	s.mu.Unlock()
 	return nil
 }
 
@@ -143,17 +152,34 @@ func announced(place config.Shard, url string, now, opens time.Time) (loglist.Sh
 	return s, nil
 }
 
+// listed returns the list with the shard at place n in it: as it was if the shard
+// is there, or with the shard announced behind the others.
+func listed(list []loglist.Shard, n int, place config.Shard, url string, now, opens time.Time) ([]loglist.Shard, error) {
+	s, err := announced(place, url, now, opens)
+	if err != nil {
+		return nil, err
+	}
+	switch at := slices.IndexFunc(list, func(s loglist.Shard) bool { return s.Origin == place.Origin }); {
+	case at < 0 && len(list) == n:
+		return append(list, s), nil
+	case at != n:
+		return nil, fmt.Errorf("the log list does not have %s at the place %d that the settings give it", place.Origin, n+1)
+	case !slices.EqualFunc(list[at].Keys, s.Keys, sameKey):
+		return nil, fmt.Errorf("the log list names other keys of %s", place.Origin)
+	}
+	return list, nil
+}
+
+func sameKey(a, b *checkpoint.VerifierKey) bool { return a.String() == b.String() }
+
 // relist makes the list say what the shards are doing.
 func (e *engine) relist(ctx context.Context) error {
 	return e.list.change(e.c.Log, func(list []loglist.Shard) ([]loglist.Shard, error) {
 		now := e.now().UTC().Truncate(time.Millisecond)
 		for i, sh := range e.shards {
-			if i == len(list) {
-				s, err := announced(sh.place, "", now, now)
-				if err != nil {
-					return nil, err
-				}
-				list = append(list, s)
+			var err error
+			if list, err = listed(list, i, sh.place, "", now, now); err != nil {
+				return nil, err
 			}
 			first := i == 0 || list[i-1].State == loglist.Ended
 			if err := e.update(ctx, sh, &list[i], first, now); err != nil {
@@ -174,7 +200,7 @@ func (e *engine) update(ctx context.Context, sh *shard, entry *loglist.Shard, fi
 	if err != nil {
 		return err
 	}
-	opened := sh == e.shards[0] || sh.seq == nil || sh.seq.Checkpoint() != nil
+	opened := sh == e.shards[0] || sh.opened()
 	if !first || !opened {
 		return nil
 	}

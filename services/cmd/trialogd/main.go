@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -15,10 +16,21 @@ import (
 )
 
 func main() {
+	tuneCollector(os.Getenv("GOGC"), debug.SetGCPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := execute(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
+}
+
+// tuneCollector has the heap grow to five times what is in use before it is
+// collected, unless the user says otherwise. What is in use is little: measured,
+// collecting so small a heap at Go's default takes a third of the ingest's CPU.
+func tuneCollector(gogc string, set func(percent int) int) {
+	const percent = 400
+	if gogc == "" {
+		set(percent)
+	}
 }
 
 // execute runs the command line and returns the exit code: 0 after an orderly

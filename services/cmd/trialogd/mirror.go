@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,6 +23,10 @@ import (
 	"github.com/trialog/trialog/services/mirror"
 	"github.com/trialog/trialog/services/proofs"
 )
+
+// lookInterval is how often a mirror looks for a new checkpoint, unless it is
+// told otherwise.
+const lookInterval = 5 * time.Second
 
 // mirrorOptions say what is mirrored, and where to.
 type mirrorOptions struct {
@@ -46,11 +50,11 @@ be recovered from a mirror.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.runMirror(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVar(&o.from, "from", "", "URL of the log")
-	cmd.Flags().StringVar(&o.data, "data", "mirror", "where to keep the copy: a folder or s3://BUCKET")
+	cmd.Flags().StringVar(&o.data, "data", "mirror", "where to keep the copy: a folder, or s3://BUCKET?prefix=…")
 	cmd.Flags().StringVar(&o.policy, "policy", "", "policy file")
-	cmd.Flags().StringVar(&o.sidecar, "sidecar", "", "the policy's sidecar (default the policy's name with .json)")
+	cmd.Flags().StringVar(&o.sidecar, "sidecar", "", "the policy's sidecar (default: the policy's name with .json)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8070", "address to serve the copy at")
-	cmd.Flags().DurationVar(&o.interval, "interval", 0, "time between two looks for a new checkpoint (default 5s)")
+	cmd.Flags().DurationVar(&o.interval, "interval", lookInterval, "time between two looks for a new checkpoint")
 	for _, name := range []string{"from", "policy"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) //nolint:forbidigo // the flag is defined above
@@ -60,20 +64,14 @@ be recovered from a mirror.`,
 }
 
 func (p *program) runMirror(ctx context.Context, o mirrorOptions) error {
+	if o.interval <= 0 {
+		return fmt.Errorf("interval: expected more than 0, got %s", o.interval)
+	}
 	logger := p.logger()
-	text, err := os.ReadFile(o.policy)
+	policy, err := readPolicyFiles(o.policy, cmp.Or(o.sidecar, o.policy+".json"))
 	if err != nil {
 		return err
 	}
-	sidecar, err := os.ReadFile(cmp.Or(o.sidecar, o.policy+".json"))
-	if err != nil {
-		return err
-	}
-	policy, err := verify.ParsePolicy(text, sidecar)
-	if err != nil {
-		return err
-	}
-	policy = policy.Remembering()
 	var parts []run.Part
 	var followed []*mirror.Mirror
 	var opened []*mirrorPart
@@ -137,11 +135,9 @@ func (p *program) openMirror(
 	if err != nil {
 		return nil, nil, err
 	}
-	place := "file:" + filepath.Join(o.data, name)
-	if bucketURL, query, ok := strings.Cut(o.data, "?"); strings.HasPrefix(o.data, "s3:") {
-		if place = bucketURL + "?prefix=" + name + "/"; ok {
-			place += "&" + query
-		}
+	place, err := copyPlace(o.data, name)
+	if err != nil {
+		return nil, nil, err
 	}
 	store, err := bucket.Open(ctx, place)
 	if err != nil {
@@ -159,6 +155,21 @@ func (p *program) openMirror(
 			logger.Error("close", "error", err)
 		}
 	}}, nil
+}
+
+// copyPlace returns where the copy of one shard is kept, below data.
+func copyPlace(data, shard string) (string, error) {
+	if !strings.HasPrefix(data, "s3:") {
+		return "file:" + filepath.Join(strings.TrimPrefix(data, "file:"), shard), nil
+	}
+	u, err := url.Parse(data)
+	if err != nil || u.User != nil {
+		return "", errors.New("data: expected a folder, or s3://BUCKET without credentials")
+	}
+	query := u.Query()
+	query.Set("prefix", query.Get("prefix")+shard+"/")
+	u.RawQuery = query.Encode()
+	return u.String(), nil
 }
 
 // notFollowedError says that the copy is not what the log has published.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -50,8 +52,9 @@ asks the witnesses as always. A recovery that was cut off can be repeated.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.runRecover(cmd, layout{dir}, o) },
 	}
 	cmd.Flags().StringVar(&dir, "data", "data", "folder of the log's data")
-	cmd.Flags().StringVar(&o.shard, "shard", "", "name of the shard (default all shards)")
-	cmd.Flags().StringVar(&o.from, "from", "", "copy of the tiles: URL of a mirror, or a folder")
+	cmd.Flags().StringVar(&o.shard, "shard", "", "name of the shard (default: all shards)")
+	cmd.Flags().StringVar(&o.from, "from", "",
+		"copy of the tiles: URL of a mirror, a folder, or s3://BUCKET?prefix=… (default: the log's own tiles)")
 	cmd.Flags().BoolVar(&o.emptyStore, "empty-store", false, "put the old store aside and begin with an empty one")
 	cmd.Flags().BoolVar(&o.rewriteTiles, "rewrite-tiles", false, "write all of the log's own tiles again")
 	cmd.Flags().BoolVar(&o.recreateRegister, "recreate-register", false,
@@ -61,32 +64,30 @@ asks the witnesses as always. A recovery that was cut off can be repeated.`,
 }
 
 func (p *program) runRecover(cmd *cobra.Command, l layout, o recoverOptions) error {
-	c, err := l.readSettings()
+	places, err := l.stopped(cmd.Context(), o.shard)
 	if err != nil {
 		return err
 	}
-	found := false
-	for i := range c.Shards {
-		if o.shard != "" && c.Shards[i].Name() != o.shard {
-			continue
-		}
-		found = true
-		if err := p.recoverShard(cmd, l, c.Shards[i].Under(l.dir), o); err != nil {
-			return fmt.Errorf("shard %s: %w", c.Shards[i].Name(), err)
+	// Before anything is put aside.
+	for _, place := range places {
+		if _, err := sourceOf(o.from, place.Name(), len(places) > 1); err != nil {
+			return err
 		}
 	}
-	if !found {
-		return fmt.Errorf("the log has no shard %q", o.shard)
+	for _, place := range places {
+		if err := p.recoverShard(cmd, l, place, o, len(places) > 1); err != nil {
+			return fmt.Errorf("shard %s: %w", place.Name(), err)
+		}
 	}
 	return nil
 }
 
-func (p *program) recoverShard(cmd *cobra.Command, l layout, place config.Shard, o recoverOptions) (err error) {
+func (p *program) recoverShard(cmd *cobra.Command, l layout, place config.Shard, o recoverOptions, several bool) (err error) {
 	ctx, logger := cmd.Context(), p.logger()
 	var closers []func() error
 	defer func() {
-		for i := range closers {
-			err = errors.Join(err, closers[len(closers)-1-i]())
+		for _, c := range slices.Backward(closers) {
+			err = errors.Join(err, c())
 		}
 	}()
 	r := recovery.Config{
@@ -110,11 +111,12 @@ func (p *program) recoverShard(cmd *cobra.Command, l layout, place config.Shard,
 	}
 	r.Tiles = tiles
 	closers = append(closers, tiles.Close)
-	source, err := openSource(ctx, o.from, place.Name())
+	source, closeSource, err := openSource(ctx, o.from, place.Name(), several)
 	if err != nil {
 		return err
 	}
 	r.Source = source
+	closers = append(closers, closeSource)
 	if o.emptyStore {
 		if err := setAside(place); err != nil {
 			return err
@@ -147,25 +149,56 @@ func (p *program) openOrMakeTree(ctx context.Context, place config.Shard) (tlog.
 	return tree, err
 }
 
-// openSource opens the copy of the tiles to recover from; nil if there is none. A
-// server that has several shards has each at /shards/NAME.
-func openSource(ctx context.Context, from, shard string) (recovery.Source, error) {
+// sourceOf returns where the copy of a shard's tiles is, as a URL. A server has
+// each shard at /shards/NAME, a mirror's folder in NAME; several tells that one
+// place for all will not do.
+func sourceOf(from, shard string, several bool) (string, error) {
+	one := errors.New("from: holds the tiles of one shard; name it with --shard")
 	switch {
 	case from == "":
-		return nil, nil //nolint:nilnil // none was named
+		return "", nil
 	case strings.HasPrefix(from, "http://"), strings.HasPrefix(from, "https://"):
 		if !strings.Contains(from, "/shards/") {
-			from = strings.TrimSuffix(from, "/") + "/shards/" + shard
+			return strings.TrimSuffix(from, "/") + "/shards/" + shard, nil
 		}
-		return tilehttp.New(tilehttp.Config{URL: from})
-	case !strings.HasPrefix(from, "s3:"):
-		from = "file:" + strings.TrimPrefix(from, "file:")
+	case strings.HasPrefix(from, "s3:"):
+	default:
+		from = strings.TrimPrefix(from, "file:")
+		if isFolder(filepath.Join(from, shard)) {
+			return "file:" + filepath.Join(from, shard), nil
+		}
+		if !isFolder(from) {
+			return "", fmt.Errorf("from: expected a URL of http, https or s3, or a folder that exists, got %q", from)
+		}
+		from = "file:" + from
 	}
-	store, err := bucket.Open(ctx, from)
+	if several {
+		return "", one
+	}
+	return from, nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// openSource opens the copy of the tiles to recover from; nil if none was named.
+func openSource(ctx context.Context, from, shard string, several bool) (recovery.Source, func() error, error) {
+	nothing := func() error { return nil }
+	at, err := sourceOf(from, shard, several)
+	if err != nil || at == "" {
+		return nil, nothing, err
+	}
+	if strings.HasPrefix(at, "http") {
+		source, err := tilehttp.New(tilehttp.Config{URL: at})
+		return source, nothing, err
+	}
+	store, err := bucket.Open(ctx, at)
 	if err != nil {
-		return nil, err
+		return nil, nothing, err
 	}
-	return recovery.FromStore(store), nil
+	return recovery.FromStore(store), store.Close, nil
 }
 
 // setAside renames the folder of a store, so that nothing is deleted.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -9,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
+	"github.com/trialog/trialog/services/sequencer"
 )
 
 // router is the SequencerServiceClient that the gateway has: it calls the shard
@@ -19,24 +22,59 @@ type router struct{ e *engine }
 // rolloverPause is between two looks whether the successor has opened.
 const rolloverPause = 5 * time.Millisecond
 
+// errLast says that nobody succeeds a shard.
+var errLast = errors.New("no shard is announced behind it")
+
 // opened waits for the shard behind sh, which has ended, to take statements in.
-// It returns nil if there is none, or the context ends.
-func (r router) opened(ctx context.Context, sh *shard) *shard {
+// The error is errLast, why the successor refuses, or that of the context.
+func (r router) opened(ctx context.Context, sh *shard) (*shard, error) {
 	if sh == r.e.shards[len(r.e.shards)-1] {
-		return nil
+		return nil, errLast
 	}
 	tick := time.NewTicker(rolloverPause)
 	defer tick.Stop()
 	for {
-		if next := r.e.active(); next != sh && next.seq.Ready() == nil && next.seq.Checkpoint() != nil {
-			return next
+		if next := r.e.active(); next != sh {
+			err := next.seq.Ready()
+			if err == nil && next.opened() {
+				return next, nil
+			}
+			if refusesForGood(err) {
+				return nil, err
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil, ctx.Err()
 		case <-tick.C:
 		}
 	}
+}
+
+// refusesForGood tells whether only a restart can resolve what Ready returned.
+func refusesForGood(err error) bool {
+	refused, ok := errors.AsType[*sequencer.RefusedError](err)
+	return ok && refused.Reason != sequencer.Standby && refused.Reason != sequencer.Clock
+}
+
+// taking returns the shard that takes statements in. Between the end of one and
+// the first statement of the next it waits, but not longer than ctx lasts.
+func (r router) taking(ctx context.Context) *shard {
+	sh := r.e.active()
+	at := slices.Index(r.e.shards, sh)
+	if at == 0 || sh.opened() {
+		return sh
+	}
+	// Before it is ready, its ledger has entries of its predecessors.
+	if sh.seq.Ready() == nil {
+		if size, err := sh.seq.Ledger().Size(); err != nil || size > 0 {
+			return sh // it promises already
+		}
+	}
+	if next, err := r.opened(ctx, r.e.shards[at-1]); err == nil {
+		return next
+	}
+	return sh // it says itself why it takes nothing in
 }
 
 // hasEnded tells whether err is how a shard that has ended refuses a statement.
@@ -51,13 +89,13 @@ func hasEnded(err error) bool {
 
 // Add implements trialogv1.SequencerServiceClient.
 func (r router) Add(ctx context.Context, req *trialogv1.AddRequest, opts ...grpc.CallOption) (*trialogv1.AddResponse, error) {
-	for sh := r.e.active(); ; {
+	for sh := r.taking(ctx); ; {
 		resp, err := sh.client.Add(ctx, req, opts...)
 		if err == nil || !hasEnded(err) {
 			return resp, err
 		}
-		next := r.opened(ctx, sh)
-		if next == nil {
+		next, failed := r.opened(ctx, sh)
+		if failed != nil {
 			return nil, err
 		}
 		sh = next
@@ -70,7 +108,7 @@ func (r router) Add(ctx context.Context, req *trialogv1.AddRequest, opts ...grpc
 func (r router) AddStream(
 	ctx context.Context, opts ...grpc.CallOption,
 ) (grpc.BidiStreamingClient[trialogv1.AddStreamRequest, trialogv1.AddStreamResponse], error) {
-	return r.e.active().client.AddStream(ctx, opts...)
+	return r.taking(ctx).client.AddStream(ctx, opts...)
 }
 
 // Find implements trialogv1.SequencerServiceClient.

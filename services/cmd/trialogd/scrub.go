@@ -35,7 +35,8 @@ func serveMetrics(ctx context.Context, e *engine, listener net.Listener) error {
 
 // scrubber returns the part that reads a shard again and again.
 func (e *engine) scrubber(sh *shard) (run.Part, error) {
-	state, err := blob.OpenDir(filepath.Join(filepath.Dir(sh.place.Ledger), "scrub"))
+	// Beside the ledger, and under its name: two ledgers may lie in one folder.
+	state, err := blob.OpenDir(filepath.Clean(sh.place.Ledger) + "-scrub")
 	if err != nil {
 		return run.Part{}, err
 	}

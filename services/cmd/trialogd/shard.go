@@ -136,6 +136,9 @@ func (sh *shard) connect() error {
 	return nil
 }
 
+// opened tells whether a checkpoint of the shard is published.
+func (sh *shard) opened() bool { return sh.seq == nil || sh.seq.Checkpoint() != nil }
+
 // run works until ctx ends, and has ended everything that uses the stores when
 // it returns. A sequencer that refuses, or has ended its shard, does not end the
 // process: verified reads go on.

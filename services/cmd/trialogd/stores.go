@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -37,11 +38,27 @@ func makeShard(ctx context.Context, c config.Shard) error {
 	if err != nil {
 		return err
 	}
-	err = r.Create(ctx, register.Record{Origin: c.Origin, Root: root.Hash})
-	if errors.Is(err, register.ErrExists) {
-		err = nil
+	if root.Size != 0 {
+		return errors.Join(fmt.Errorf("the store holds %d entries, expected an empty one", root.Size), r.Close())
 	}
-	return errors.Join(err, r.Close())
+	return errors.Join(createRegister(ctx, r, register.Record{Origin: c.Origin, Root: root.Hash}), r.Close())
+}
+
+// createRegister makes the first record of a shard, unless it is there. Another
+// record is of another shard, or of this one with entries.
+func createRegister(ctx context.Context, r register.Register, first register.Record) error {
+	err := r.Create(ctx, first)
+	if !errors.Is(err, register.ErrExists) {
+		return err
+	}
+	known, err := r.Read(ctx)
+	if err != nil {
+		return err
+	}
+	if known != first {
+		return fmt.Errorf("the register is in use: it is of %s, at %d entries", known.Origin, known.Size)
+	}
+	return nil
 }
 
 // localFolder returns the folder that a place on this machine names.

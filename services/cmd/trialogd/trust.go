@@ -89,8 +89,17 @@ func makeKeysAndPolicy(l layout, s *config.Log, listen string) error {
 
 // withShard returns policy and sidecar with the log keys of one more shard,
 // behind those of the others: the order of the lines is the order of the shards.
-// With the keys in it already they are returned as they are.
-func withShard(policy, sidecar []byte, logKeys []string, url string) (newPolicy, newSidecar []byte, err error) {
+// What is in them already is left as it is; other keys of the shard are refused.
+func withShard(policy, sidecar []byte, origin string, logKeys []string, url string) (newPolicy, newSidecar []byte, err error) {
+	notes, err := checkpoint.ParsePolicy(policy)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, known := range notes.Logs() {
+		if known.Key.Name() == origin && !slices.Contains(logKeys, known.Key.String()) {
+			return nil, nil, fmt.Errorf("the policy names another key of %s: its keys were lost; put them back, or take another name", origin)
+		}
+	}
 	lines := strings.Split(strings.TrimSuffix(string(policy), "\n"), "\n")
 	last := -1
 	for i, line := range lines {
@@ -103,6 +112,9 @@ func withShard(policy, sidecar []byte, logKeys []string, url string) (newPolicy,
 	dec.UseNumber()
 	if err := dec.Decode(&trust); err != nil {
 		return nil, nil, fmt.Errorf("the policy's sidecar: %w", err)
+	}
+	if trust == nil {
+		return nil, nil, errors.New("the policy's sidecar: expected an object")
 	}
 	required, _ := trust["requiredLogKeys"].([]any) // ParsePolicy below says what is wrong with another one
 	for _, vkey := range logKeys {
@@ -194,8 +206,12 @@ func followShard(path, origin string, logKeys []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if slices.ContainsFunc(c.Logs, func(known config.WitnessLog) bool { return known.Origin == origin }) {
-		return nil
+	for _, known := range c.Logs {
+		if known.Origin == origin && slices.Equal(known.Keys, logKeys) {
+			return nil
+		} else if known.Origin == origin {
+			return fmt.Errorf("%s: names other keys of %s: its keys were lost; put them back, or take another name", path, origin)
+		}
 	}
 	c.Logs = append(c.Logs, config.WitnessLog{Origin: origin, Keys: logKeys})
 	if err := c.Validate(); err != nil {

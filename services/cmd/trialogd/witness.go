@@ -25,7 +25,13 @@ func (p *program) newWitness() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "witness",
 		Short: "Cosign the checkpoints of logs that keep to one history",
-		Args:  cobra.NoArgs,
+		Long: `Cosign the checkpoints of logs that keep to one history: each one is signed once
+it is proved to grow out of the last one that this witness has signed. What it
+has signed is in its state file, which must never be put back to an older copy.
+
+"trialogd init" makes a configuration for each of its three witnesses.`,
+		Example: `  trialogd witness --config data/witness-1/witness.json`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			if lifeline {

@@ -11,6 +11,7 @@ var ErrInjected = errors.New("injected failure")
 // Variable is the environment variable that arms one place:
 //
 //	NAME=kill@N   the process is killed with SIGKILL at the N-th hit
+//	NAME=stop@N   the process is stopped with SIGSTOP at the N-th hit
 //	NAME=error@N  the N-th hit returns ErrInjected
 //
 // A place named "step.after" stands behind a write that has taken effect, so

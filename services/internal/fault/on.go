@@ -36,9 +36,12 @@ func Hit(name string) error {
 	if state.hits[name] != n {
 		return nil
 	}
-	if kind == "kill" {
+	switch kind {
+	case "kill":
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 		select {}
+	case "stop":
+		return syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
 	}
 	return fmt.Errorf("%w at %s", ErrInjected, name)
 }

@@ -2,6 +2,7 @@ package storecheck
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -89,6 +90,9 @@ func (s *storeCheck) finish(ctx context.Context) error {
 		return err
 	}
 	for _, m := range s.marks {
+		if m.size == 0 && m.root == sha256.Sum256(nil) {
+			continue // SPEC (RFC 6962, 2.1): "MTH({}) = SHA-256()"; no entry leads there
+		}
 		if !m.met && s.tree != nil && s.cfg.Store != nil {
 			s.find(fsck.Finding{
 				Kind: m.kind, Object: m.object,

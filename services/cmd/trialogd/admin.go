@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/trialog/trialog/services/internal/problem"
+	"github.com/trialog/trialog/services/internal/run"
+)
+
+// rolloverPath is what the running log is asked over its socket.
+const rolloverPath = "/rollover"
+
+// rolledOver is what came of a rollover.
+type rolledOver struct {
+	Ended  string `json:"ended"`
+	Size   uint64 `json:"size"`
+	Opened string `json:"opened"`
+}
+
+// errNotRunning says that no process answers on a log's socket.
+var errNotRunning = errors.New("no log is running there; start it with: trialogd all")
+
+// longestSocket is what fits into the address of a socket everywhere, in bytes.
+const longestSocket = 100
+
+// shortened returns a path of a socket that fits into an address: the data folder
+// may lie deep. It is good until done is called.
+func shortened(socket string) (short string, done func() error, err error) {
+	if len(socket) <= longestSocket {
+		return socket, func() error { return nil }, nil
+	}
+	folder, err := filepath.Abs(filepath.Dir(socket))
+	if err != nil {
+		return "", nil, err
+	}
+	dir, err := os.MkdirTemp("", "trialog-")
+	if err != nil {
+		return "", nil, err
+	}
+	done = func() error { return os.RemoveAll(dir) }
+	link := filepath.Join(dir, "d")
+	if err := os.Symlink(folder, link); err != nil {
+		return "", nil, errors.Join(err, done())
+	}
+	return filepath.Join(link, filepath.Base(socket)), done, nil
+}
+
+// listenAdmin makes the log's socket, which only its owner can open.
+func listenAdmin(ctx context.Context, socket string) (net.Listener, error) {
+	// The folder keeps everybody else out, also before the socket has its mode.
+	folder := filepath.Dir(socket)
+	if err := makeFolder(folder); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(folder, 0o700); err != nil { //nolint:gosec // a folder
+		return nil, err
+	}
+	// A socket that a killed process left behind keeps a new one out. No other
+	// process has this log: its ledger is locked.
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	short, done, err := shortened(socket)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", short)
+	if err := errors.Join(err, done()); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", socket, err)
+	}
+	if l, ok := listener.(*net.UnixListener); ok {
+		l.SetUnlinkOnClose(false) // it knows the short path, which is gone
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return listener, nil
+}
+
+// dialAdmin connects to the process that has the socket; errNotRunning if there
+// is none.
+func dialAdmin(ctx context.Context, socket string) (net.Conn, error) {
+	short, done, err := shortened(socket)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", short)
+	err = errors.Join(err, done())
+	// A process that was killed leaves its socket behind.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, errNotRunning
+	}
+	return conn, err
+}
+
+// checkNobody refuses while a process answers on the socket.
+func checkNobody(ctx context.Context, socket string) error {
+	conn, err := dialAdmin(ctx, socket)
+	if errors.Is(err, errNotRunning) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("ask whether the log is running: %w", err)
+	}
+	return errors.Join(errors.New("stop the log first: a process has it"), conn.Close())
+}
+
+// askRollover asks the process that has the socket.
+func askRollover(ctx context.Context, socket string, force bool) (*rolledOver, error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialAdmin(ctx, socket)
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://log%s?force=%t", rolloverPath, force), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if errors.Is(err, errNotRunning) {
+		return nil, errNotRunning
+	} else if err != nil {
+		return nil, fmt.Errorf("ask the log: %w", err)
+	}
+	defer resp.Body.Close()
+	const most = 64 << 10
+	answer := json.NewDecoder(io.LimitReader(resp.Body, most))
+	if resp.StatusCode != http.StatusOK {
+		var p problem.Problem
+		if err := answer.Decode(&p); err != nil || p.Detail == "" {
+			return nil, fmt.Errorf("the log answered with %s", resp.Status)
+		}
+		return nil, errors.New(p.Detail)
+	}
+	var done rolledOver
+	if err := answer.Decode(&done); err != nil {
+		return nil, fmt.Errorf("read the log's answer: %w", err)
+	}
+	return &done, nil
+}
+
+// serveAdmin answers on the log's socket until ctx ends.
+func (e *engine) serveAdmin(ctx context.Context, socket string) error {
+	listener, err := listenAdmin(ctx, socket)
+	if err != nil {
+		return err
+	}
+	err = run.HTTP(ctx, listener, run.Server(http.HandlerFunc(e.answerAdmin), e.log))
+	return errors.Join(err, os.Remove(socket))
+}
+
+func (e *engine) answerAdmin(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost || r.URL.Path != rolloverPath {
+		problem.New("https://trialog.dev/problems/admin/not-found", http.StatusNotFound, "", "expected POST "+rolloverPath).Write(w)
+		return
+	}
+	// Witnesses may need their time. Who asks can give up.
+	control := http.NewResponseController(w)
+	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
+		e.log.Warn("a rollover has no more time than other calls", "error", err)
+	}
+	done, err := e.rollOver(r.Context(), r.URL.Query().Get("force") == "true")
+	if err != nil {
+		problem.New("https://trialog.dev/problems/admin/rollover", http.StatusConflict, "", err.Error()).Write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	// The client may be gone; there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(done) //nolint:errchkjson // strings and a number
+}
