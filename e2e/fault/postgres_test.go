@@ -2,6 +2,11 @@ package fault
 
 import (
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +22,35 @@ func rounds(n int) int {
 	return n
 }
 
+// killBackends kills all processes of a server but the first one, each wherever it
+// is: by themselves they would end only when they wait for something, which is
+// never in the middle of a commit.
+func killBackends(t *testing.T, server *pgtest.Server) {
+	t.Helper()
+	lock, err := os.ReadFile(server.Socket() + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	postmaster, _, _ := strings.Cut(string(lock), "\n")
+	children, err := filepath.Glob("/proc/" + postmaster + "/task/*/children")
+	if err != nil || len(children) == 0 {
+		t.Fatalf("processes of the server: %v, %v", children, err)
+	}
+	for _, path := range children {
+		list, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for text := range strings.FieldsSeq(string(list)) {
+			pid, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+		}
+	}
+}
+
 // TestPostgresKilledMidCommit kills PostgreSQL 30 times at random moments under
 // load. The log waits for it, or ends and is started again; nothing that it
 // acknowledged is lost.
@@ -25,7 +59,9 @@ func TestPostgresKilledMidCommit(t *testing.T) {
 	n := rounds(30)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
-	server := pgtest.New(t)
+	// Each commit waits between writing its record and making it durable, so that
+	// most of the time there is one in the middle.
+	server := pgtest.New(t, "commit_delay=20000", "commit_siblings=0")
 	l := harness.NewLog(t).With("--store", server.Database(t))
 	l.Start()
 	ld := startLoad(t, l, submitters)
@@ -35,6 +71,7 @@ func TestPostgresKilledMidCommit(t *testing.T) {
 		// At a random moment of whatever is being done then.
 		timer := time.NewTimer(time.Duration(random.IntN(20_000)) * time.Microsecond)
 		<-timer.C
+		killBackends(t, server)
 		server.Kill()
 		if err := server.Start(); err != nil {
 			t.Fatal(err)

@@ -22,6 +22,12 @@ import (
 func (l *Log) Suspend() {
 	l.t.Helper()
 	l.signal(syscall.SIGSTOP)
+	l.AwaitSuspended()
+}
+
+// AwaitSuspended waits until the process has stopped.
+func (l *Log) AwaitSuspended() {
+	l.t.Helper()
 	stat := fmt.Sprintf("/proc/%d/stat", l.cmd.Process.Pid)
 	deadline := time.After(startTimeout)
 	for {
@@ -35,7 +41,7 @@ func (l *Log) Suspend() {
 		}
 		select {
 		case <-deadline:
-			l.t.Fatal("the log does not stop")
+			l.t.Fatalf("the log does not stop:\n%s", l.output)
 		case <-time.After(time.Millisecond): // between two looks
 		}
 	}
@@ -148,7 +154,7 @@ func NewDoor(t testing.TB, l *Log) *Door {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		defer context.AfterFunc(d.current(), cancel)()
+		defer context.AfterFunc(d.current(), cancel)() //nolint:contextcheck // it ends with either
 		proxy.ServeHTTP(w, r.WithContext(ctx))
 	}))
 	d.URL = server.URL
@@ -186,4 +192,20 @@ func (d *Door) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.cancel()
+}
+
+// Witnesses returns the addresses of the log's witnesses.
+func (l *Log) Witnesses() []string {
+	l.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(l.Dir, "trialog.json"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var c struct {
+		Witnesses []string `json:"witnesses"`
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		l.t.Fatal(err)
+	}
+	return c.Witnesses
 }
