@@ -281,6 +281,25 @@ func (s *Server) Restart() error {
 	return s.Start()
 }
 
+func (s *Server) standbySignal() string { return filepath.Join(s.data(), "standby.signal") }
+
+// RestartAsStandby ends the server in good order and starts it as a hot standby
+// that follows nobody: it answers, and writes nothing.
+func (s *Server) RestartAsStandby() error {
+	if err := os.WriteFile(s.standbySignal(), nil, 0o644); err != nil { //nolint:gosec // the server's user reads it
+		return err
+	}
+	return s.Restart()
+}
+
+// Promote ends a standby and starts it as a primary.
+func (s *Server) Promote() error {
+	if err := os.Remove(s.standbySignal()); err != nil {
+		return err
+	}
+	return s.Restart()
+}
+
 func (s *Server) end(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

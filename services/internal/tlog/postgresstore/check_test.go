@@ -18,7 +18,7 @@ import (
 // refusal opens a database and returns why it is refused.
 func refusal(t *testing.T, database string) error {
 	t.Helper()
-	s, err := postgresstore.Create(context.Background(), database, postgresstore.Options{Patience: 100 * time.Millisecond})
+	s, err := postgresstore.Create(context.Background(), database, postgresstore.Options{Patience: time.Second})
 	if err == nil {
 		s.Close()
 	}
@@ -33,6 +33,8 @@ func TestUnsafeSessions(t *testing.T) {
 		{"default_transaction_read_only", "on"},
 		{"zero_damaged_pages", "on"},
 		{"ignore_checksum_failure", "on"},
+		{"session_replication_role", "replica"},
+		{"session_replication_role", "local"},
 	} {
 		database := server.Database(t)
 		u, err := url.Parse(database)
@@ -41,7 +43,7 @@ func TestUnsafeSessions(t *testing.T) {
 		}
 		server.Exec(t, database, "ALTER DATABASE "+strings.TrimPrefix(u.Path, "/")+" SET "+c.setting+" = "+c.value)
 		err = refusal(t, database)
-		if !errors.Is(err, tlog.ErrUnsafe) || !strings.Contains(err.Error(), c.setting+" is "+c.value+", expected o") {
+		if !errors.Is(err, tlog.ErrUnsafe) || !strings.Contains(err.Error(), c.setting+" is "+c.value+", expected o") { // on, off, origin
 			t.Errorf("%s = %s: %v", c.setting, c.value, err)
 		}
 	}
@@ -55,6 +57,64 @@ func TestUnsafeSessions(t *testing.T) {
 		if err := refusal(t, database); err != nil {
 			t.Errorf("synchronous_commit = %s without synchronous standbys: %v", ok, err)
 		}
+	}
+}
+
+// TestFenceMissing refuses tables that somebody could write who is not the owner,
+// also when only another kind of session could.
+func TestFenceMissing(t *testing.T) {
+	server := shared.Server(t)
+	for _, c := range []struct{ change, table string }{
+		{"ALTER TABLE LeafData DISABLE TRIGGER fence", "leafdata"},
+		{"ALTER TABLE Trees ENABLE REPLICA TRIGGER fence", "trees"},
+		{"DROP TRIGGER fence ON Subtree", "subtree"},
+		{"ALTER TRIGGER fence ON TreeHead RENAME TO other", "treehead"},
+		{"DROP TRIGGER fence ON SequencedLeafData; CREATE TRIGGER fence BEFORE INSERT ON SequencedLeafData " +
+			"FOR EACH STATEMENT EXECUTE FUNCTION trialog_fence()", "sequencedleafdata"},
+	} {
+		database := server.Database(t)
+		if err := refusal(t, database); err != nil {
+			t.Fatal(err)
+		}
+		server.Exec(t, database, c.change)
+		if err := refusal(t, database); !errors.Is(err, tlog.ErrUnsafe) || !strings.Contains(err.Error(), "table "+c.table+" ") {
+			t.Errorf("%s: %v", c.change, err)
+		}
+	}
+	database := server.Database(t)
+	if err := refusal(t, database); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, database, `SELECT count(*) FROM pg_trigger WHERE tgname = 'fence' AND tgenabled <> 'A'`); n != 0 {
+		t.Errorf("%d fences let sessions pass that replicate", n)
+	}
+}
+
+// TestStandby: a server that became a standby behind an open handle is not read.
+func TestStandby(t *testing.T) {
+	ctx := context.Background()
+	server := pgtest.New(t)
+	s := openStore(t, server.Database(t), postgresstore.Options{Patience: time.Second})
+	if err := s.CheckDatabaseAccessible(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.RestartAsStandby(); err != nil {
+		t.Fatal(err)
+	}
+	// The first answer may be that the old connection is gone.
+	for range 2 {
+		if err := s.CheckDatabaseAccessible(ctx); !errors.Is(err, tlog.ErrUnavailable) {
+			t.Errorf("a ping: %v", err)
+		}
+	}
+	if err := s.CheckSoleTree(ctx, origin); !errors.Is(err, tlog.ErrUnavailable) {
+		t.Errorf("a read: %v", err)
+	}
+	if err := server.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CheckSoleTree(ctx, origin); err != nil {
+		t.Errorf("a read from what is a primary again: %v", err)
 	}
 }
 

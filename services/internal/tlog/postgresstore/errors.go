@@ -96,15 +96,20 @@ func classify(doing string, err error) error {
 	return e
 }
 
+// outOfTime is for what a deadline of ours ended before a COMMIT was sent.
+func outOfTime(doing string) error {
+	return &dbError{doing: doing, kind: tlog.ErrUnavailable, what: "it does not answer in time"}
+}
+
 // classifyCommit is for an error of COMMIT. Only where the server says in an
-// ERROR that it rolled back is the outcome known; with FATAL it ends the session,
+// ERROR (a word that is not translated) that it rolled back is the outcome known; with FATAL it ends the session,
 // maybe after it has committed.
 func classifyCommit(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var pg *pgconn.PgError
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &pg) && pg.Severity == "ERROR" {
+	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR" {
 		return classify(doing, err)
 	}
 	return &dbError{doing: doing, kind: tlog.ErrUnknownOutcome, what: "the connection was lost during the commit"}

@@ -56,7 +56,7 @@ func TestEncodeLeaves(t *testing.T) {
 // TestClassify says of each error what was stored and whether to try again.
 func TestClassify(t *testing.T) {
 	pg := func(severity, code string) error {
-		return fmt.Errorf("secret: %w", &pgconn.PgError{Severity: severity, Code: code, Message: "secret", Detail: "secret"})
+		return fmt.Errorf("secret: %w", &pgconn.PgError{Severity: "übersetzt", SeverityUnlocalized: severity, Code: code, Message: "secret", Detail: "secret"})
 	}
 	broken := &net.OpError{Op: "read", Err: errors.New("secret")}
 	for _, c := range []struct {

@@ -62,6 +62,17 @@ func (t *logTX) hashes(ctx context.Context, start, count int64) ([]*trillian.Log
 func (t *logTX) run(
 	ctx context.Context, start, count int64, query string, scan func(pgx.Rows) (*trillian.LogLeaf, error),
 ) ([]*trillian.LogLeaf, error) {
+	var out []*trillian.LogLeaf
+	err := t.limit(ctx, "reading leaves", func(ctx context.Context) (err error) {
+		out, err = t.runOnce(ctx, start, count, query, scan)
+		return err
+	})
+	return out, err
+}
+
+func (t *logTX) runOnce(
+	ctx context.Context, start, count int64, query string, scan func(pgx.Rows) (*trillian.LogLeaf, error),
+) ([]*trillian.LogLeaf, error) {
 	const doing = "reading leaves"
 	end := start + min(count, tlog.MaxSize-start)
 	rows, err := t.tx.Query(ctx, query, t.treeID, start, end)

@@ -49,7 +49,7 @@ func (s *Store) SnapshotForTree(ctx context.Context, tr *trillian.Tree) (storage
 	}
 	const doing = "reading the root"
 	var t *logTX
-	err := retry(ctx, s.opts.Patience, func() error {
+	err := retry(ctx, s.opts.Patience, doing, func(ctx context.Context) error {
 		tx, err := s.beginRead(ctx, doing)
 		if err != nil {
 			return err
@@ -137,6 +137,15 @@ func (t *logTX) needsInit() error {
 	return nil
 }
 
+// limit calls f with a deadline in a snapshot, which outlives the attempt that
+// began it; a transaction that writes is within one.
+func (t *logTX) limit(ctx context.Context, doing string, f func(context.Context) error) error {
+	if t.write {
+		return f(ctx)
+	}
+	return attempt(ctx, t.s.opts.Patience, doing, f)
+}
+
 // note remembers the first error of the database and classifies it.
 func (t *logTX) note(doing string, err error) error {
 	err = classify(doing, err)
@@ -155,7 +164,12 @@ func (t *logTX) LatestSignedLogRoot(context.Context) (*trillian.SignedLogRoot, e
 func (t *logTX) GetMerkleNodes(ctx context.Context, ids []compact.NodeID) ([]tree.Node, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.cache.GetNodes(ids, t.subtrees(ctx))
+	var nodes []tree.Node
+	err := t.limit(ctx, "reading tree nodes", func(ctx context.Context) (err error) {
+		nodes, err = t.cache.GetNodes(ids, t.subtrees(ctx))
+		return err
+	})
+	return nodes, err
 }
 
 // SetMerkleNodes changes nodes; they are written when the transaction ends.
@@ -249,7 +263,8 @@ func (t *logTX) Commit(ctx context.Context) error {
 		return status.Error(codes.FailedPrecondition, "the transaction has ended")
 	}
 	t.ended = true
-	return classify("ending a snapshot", t.tx.Commit(ctx))
+	const doing = "ending a snapshot"
+	return t.limit(ctx, doing, func(ctx context.Context) error { return classify(doing, t.tx.Commit(ctx)) })
 }
 
 // Close ends a snapshot.

@@ -148,8 +148,8 @@ func finish(t *testing.T, l *ledger, url string) {
 // killing the postmaster, else so that all its processes end at once. The same
 // handle goes on with the server that is started next.
 func TestServerKilled(t *testing.T) {
-	rounds := 40
-	if testing.Short() {
+	rounds := 30
+	if testing.Short() || underRace {
 		rounds = 8
 	}
 	server := pgtest.New(t)

@@ -2,6 +2,8 @@ package postgresstore
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,15 +22,17 @@ import (
 // once that the log is in use. It is no fence: when the connection breaks, the
 // server gives the lock away while this process may still have writes to send.
 //
-// The fence is the epoch, a number in the database that each new owner raises.
-// Every writing transaction names its own; a trigger compares the two and locks
+// The fence is the epoch, a random number in the database that each new owner
+// replaces. It does not count: a database that is restored, or a standby that was
+// behind, would give a number out twice. Every writing transaction names its own; a trigger compares the two and locks
 // the row until the transaction ends. So an owner that was stopped, and went on
 // after another took over, cannot write; nor can anybody who knows nothing of
 // epochs, such as Trillian's own signer.
 type owner struct {
-	address address
-	log     *slog.Logger
-	epoch   int64
+	address  address
+	patience time.Duration
+	log      *slog.Logger
+	epoch    int64
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -46,16 +50,19 @@ const (
 	takeOver  = "5000"
 )
 
+// takeOverTime bounds taking over, beside the patience.
+const takeOverTime = 10 * time.Second
+
 // lockWait is how long an opener asks for the lock: the server may take a moment
 // to notice that the last owner is gone.
 const lockWait = time.Second
 
 // own connects, checks the server, makes the tables if asked to, and takes
-// the lock and the next epoch.
+// the lock and a new epoch.
 func own(ctx context.Context, a address, opts Options, create bool) (*owner, error) {
-	o := &owner{address: a, log: opts.Logger}
+	o := &owner{address: a, patience: opts.Patience, log: opts.Logger}
 	var conn *pgx.Conn
-	err := retry(ctx, opts.Patience, func() error {
+	err := retry(ctx, opts.Patience, "connecting to the database", func(ctx context.Context) error {
 		var err error
 		conn, err = o.connect(ctx)
 		return err
@@ -63,10 +70,14 @@ func own(ctx context.Context, a address, opts Options, create bool) (*owner, err
 	if err != nil {
 		return nil, err
 	}
-	if err := o.lockSoon(ctx, conn); err != nil {
-		return nil, errors.Join(err, closeConn(ctx, conn))
-	}
-	if err := o.takeOver(ctx, conn, create); err != nil {
+	// Making the tables and waiting for the last owner take their time.
+	err = attempt(ctx, opts.Patience+takeOverTime, "taking over the log", func(ctx context.Context) error {
+		if err := o.lockSoon(ctx, conn); err != nil {
+			return err
+		}
+		return o.takeOver(ctx, conn, create)
+	})
+	if err != nil {
 		return nil, errors.Join(err, closeConn(ctx, conn))
 	}
 	keeping, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -77,11 +88,12 @@ func own(ctx context.Context, a address, opts Options, create bool) (*owner, err
 
 // connect returns a connection to a server that keeps what it commits.
 func (o *owner) connect(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := pgx.ConnectConfig(ctx, o.address.connConfig(ownerSession()))
+	session := ownerSession()
+	conn, err := pgx.ConnectConfig(ctx, o.address.connConfig(session))
 	if err != nil {
 		return nil, classify("connecting to the database", err)
 	}
-	if err := checkSettings(ctx, conn); err != nil {
+	if err := checkSettings(ctx, conn, session); err != nil {
 		return nil, errors.Join(err, closeConn(ctx, conn))
 	}
 	return conn, nil
@@ -117,10 +129,13 @@ func (o *owner) lockSoon(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// takeOver raises the epoch. It waits for a transaction of the last owner that is
+// takeOver replaces the epoch. It waits for a transaction of the last owner that is
 // in the middle of writing.
 func (o *owner) takeOver(ctx context.Context, conn *pgx.Conn, create bool) error {
 	if err := migrate(ctx, conn, create); err != nil {
+		return err
+	}
+	if err := checkFence(ctx, conn); err != nil {
 		return err
 	}
 	settings, err := readSettings(ctx, conn)
@@ -130,16 +145,37 @@ func (o *owner) takeOver(ctx context.Context, conn *pgx.Conn, create bool) error
 	if settings["data_checksums"] != "on" {
 		o.log.Warn("the database has no data checksums: damage on disk is found only when the log is verified")
 	}
+	if o.epoch, err = drawEpoch(); err != nil {
+		return err
+	}
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = `+takeOver); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, `UPDATE TrialogOwner SET Epoch = Epoch + 1 RETURNING Epoch`).Scan(&o.epoch)
+		tag, err := tx.Exec(ctx, `UPDATE TrialogOwner SET Epoch = $1`, o.epoch)
+		if err == nil && tag.RowsAffected() != 1 {
+			err = fmt.Errorf("%w: the row of the owner is missing", tlog.ErrCorrupt)
+		}
+		return err
 	})
 	if err = classify("taking over the log", err); isState(err, stateLockTimeout) {
 		return fmt.Errorf("taking over the log: %w: the last owner is in the middle of a write", tlog.ErrLocked)
 	}
 	return err
+}
+
+// drawEpoch returns a random number of 63 bits that is not 0, which a new database
+// holds.
+func drawEpoch() (int64, error) {
+	for {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return 0, fmt.Errorf("drawing an epoch: %w", err)
+		}
+		if epoch := int64(binary.BigEndian.Uint64(b[:]) >> 1); epoch != 0 {
+			return epoch, nil
+		}
+	}
 }
 
 // keep holds the lock until ctx ends. If the connection breaks it gets the lock
@@ -164,8 +200,13 @@ func (o *owner) keep(ctx context.Context, conn *pgx.Conn) {
 // regain returns a connection that holds the lock again, or nil if the owner is
 // another one or ctx ended.
 func (o *owner) regain(ctx context.Context) *pgx.Conn {
+	said := false
 	for {
-		conn, err := o.tryRegain(ctx)
+		var conn *pgx.Conn
+		err := attempt(ctx, o.patience, "holding the lock", func(ctx context.Context) (err error) {
+			conn, err = o.tryRegain(ctx)
+			return err
+		})
 		switch {
 		case err == nil:
 			o.log.Info("the log's lock is held again", "epoch", o.epoch)
@@ -173,6 +214,9 @@ func (o *owner) regain(ctx context.Context) *pgx.Conn {
 		case errors.Is(err, tlog.ErrOwned) && !errors.Is(err, tlog.ErrLocked):
 			o.lose()
 			return nil
+		case !said && ctx.Err() == nil && permanent(err) && !errors.Is(err, tlog.ErrLocked):
+			said = true
+			o.log.Error("the log's lock cannot be held again until somebody acts", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -183,7 +227,7 @@ func (o *owner) regain(ctx context.Context) *pgx.Conn {
 }
 
 // tryRegain looks at the epoch first: while another owner is alive it has the
-// lock, and that it has raised the epoch is what counts.
+// lock, and that it has replaced the epoch is what counts.
 func (o *owner) tryRegain(ctx context.Context) (*pgx.Conn, error) {
 	conn, err := o.connect(ctx)
 	if err != nil {
@@ -237,24 +281,4 @@ func closeConn(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	return classify("closing a connection", conn.Close(ctx))
-}
-
-// retry calls f until it succeeds, fails for good, or patience is at its end.
-func retry(ctx context.Context, patience time.Duration, f func() error) error {
-	const first, longest = 5 * time.Millisecond, 500 * time.Millisecond
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	for pause := first; ; pause = min(2*pause, longest) {
-		err := f()
-		if err == nil || permanent(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-end.C:
-			return err
-		case <-time.After(pause):
-		}
-	}
 }

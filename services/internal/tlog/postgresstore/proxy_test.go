@@ -21,6 +21,7 @@ const (
 	lostAfter       // the server gets it, and the client no answer
 	late            // the client is cut off, and the server gets it some time later
 	fates
+	freeze // from then on nothing passes in either direction, and nothing breaks
 )
 
 // proxy stands between the store and the server.
@@ -31,11 +32,13 @@ type proxy struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
-	next  fate   // of the next COMMIT of a transaction that writes
-	met   int    // how many met their fate
-	wait  int    // commits until hook is called
-	hook  func() // behind the sending of a commit
-	limit int    // bytes until the next connection that writes breaks; 0 means none
+	next  fate          // of the next COMMIT of a transaction that writes
+	met   int           // how many met their fate
+	wait  int           // commits until hook is called
+	hook  func()        // behind the sending of a commit
+	limit int           // bytes until the next connection that writes breaks; 0 means none
+	made  int           // connections
+	ice   chan struct{} // closed when it thaws; nil while it is not frozen
 }
 
 // startProxy returns a proxy and the URL that leads through it.
@@ -49,6 +52,7 @@ func startProxy(t *testing.T, s *pgtest.Server, database string) (*proxy, string
 	p.wg.Go(p.accept)
 	t.Cleanup(func() {
 		l.Close()
+		p.thaw()
 		p.cutAll()
 		p.wg.Wait()
 	})
@@ -73,9 +77,10 @@ func (p *proxy) accept() {
 		}
 		p.mu.Lock()
 		p.conns[client], p.conns[server] = struct{}{}, struct{}{}
+		p.made++
 		p.mu.Unlock()
 		p.wg.Go(func() {
-			io.Copy(client, server)
+			io.Copy(thawed{client, p}, server)
 			client.Close()
 			server.Close()
 		})
@@ -110,6 +115,9 @@ func (p *proxy) forward(client, server net.Conn) {
 				p.met++
 				p.next = pass
 			}
+			if do == freeze {
+				p.ice, do = make(chan struct{}), pass
+			}
 			p.wait--
 			if p.wait == 0 {
 				hook = p.hook
@@ -129,7 +137,7 @@ func (p *proxy) forward(client, server net.Conn) {
 			client.Close()
 			<-time.After(30 * time.Millisecond) // as long as a network may take
 		}
-		if _, err := server.Write(part); err != nil {
+		if _, err := (thawed{server, p}).Write(part); err != nil {
 			return
 		}
 		hook()
@@ -137,6 +145,41 @@ func (p *proxy) forward(client, server net.Conn) {
 			io.Copy(io.Discard, server) // until the server has done with it
 			return
 		}
+	}
+}
+
+// thawed writes when the proxy is not frozen.
+type thawed struct {
+	net.Conn
+	p *proxy
+}
+
+func (w thawed) Write(part []byte) (int, error) {
+	w.p.mu.Lock()
+	ice := w.p.ice
+	w.p.mu.Unlock()
+	if ice != nil {
+		<-ice
+	}
+	return w.Conn.Write(part)
+}
+
+// freeze lets nothing pass until thaw. Connections stay, and new ones get no answer.
+func (p *proxy) freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ice == nil {
+		p.ice = make(chan struct{})
+	}
+}
+
+// thaw passes on what was held back.
+func (p *proxy) thaw() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ice != nil {
+		close(p.ice)
+		p.ice = nil
 	}
 }
 
@@ -157,6 +200,22 @@ func (p *proxy) fatesMet() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.met
+}
+
+// awaitConns returns when so many more connections were made.
+func (p *proxy) awaitConns(t *testing.T, n int) {
+	t.Helper()
+	made := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.made
+	}
+	want := made() + n
+	for end := time.Now().Add(time.Minute); made() < want; <-time.After(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d connections were made", made(), want)
+		}
+	}
 }
 
 func (p *proxy) cutAll() {

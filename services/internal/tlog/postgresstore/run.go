@@ -15,7 +15,7 @@ import (
 // read runs f in a snapshot, again if the database went away. f must not keep
 // what it has read unless read returns nil.
 func (s *Store) read(ctx context.Context, doing string, f func(context.Context, pgx.Tx) error) error {
-	return retry(ctx, s.opts.Patience, func() error {
+	return retry(ctx, s.opts.Patience, doing, func(ctx context.Context) error {
 		tx, err := s.beginRead(ctx, doing)
 		if err != nil {
 			return err
@@ -43,15 +43,17 @@ func (s *Store) beginRead(ctx context.Context, doing string) (pgx.Tx, error) {
 // reason that passes is begun again. tlog.ErrUnknownOutcome: the answer to the
 // commit was lost; with every other error nothing was stored.
 func (s *Store) write(ctx context.Context, doing string, f func(context.Context, pgx.Tx) error) error {
-	err := retry(ctx, s.opts.Patience, func() error {
+	err := retry(ctx, s.opts.Patience, doing, func(ctx context.Context) error {
 		if err := s.owner.lost(); err != nil {
 			return err
 		}
 		if err := s.settle(ctx); err != nil {
 			return err
 		}
-		s.gate.RLock()
-		defer s.gate.RUnlock()
+		if err := s.gate.Acquire(ctx, 1); err != nil {
+			return classify(doing, err)
+		}
+		defer s.gate.Release(1)
 		return s.writeOnce(ctx, doing, f)
 	})
 	if errors.Is(err, tlog.ErrOwned) {
@@ -99,38 +101,39 @@ func (s *Store) poolError(doing string, err error) error {
 //
 // It ends the owner's other writing sessions, of which none has work to do while
 // the gate is shut, and then waits for the epoch's row, which every writing
-// transaction holds until it has ended.
+// transaction holds until it has ended. It is tried once: callers try again.
 func (s *Store) settle(ctx context.Context) error {
 	if !s.doubt.Load() {
 		return nil
 	}
-	s.gate.Lock()
-	defer s.gate.Unlock()
+	const doing = "waiting for the end of a lost commit"
+	if err := s.gate.Acquire(ctx, gateShut); err != nil {
+		return classify(doing, err)
+	}
+	defer s.gate.Release(gateShut)
 	if !s.doubt.Load() {
 		return nil
 	}
-	const doing = "waiting for the end of a lost commit"
-	return retry(ctx, s.opts.Patience, func() error {
-		s.writes.Reset()
-		conn, err := s.owner.connect(ctx)
-		if err != nil {
-			return err
-		}
-		defer closeConn(ctx, conn) //nolint:errcheck // it was only read
-		var others int
-		if err := conn.QueryRow(ctx, `SELECT count(pg_terminate_backend(pid, 1000)) FROM pg_stat_activity
-			WHERE datname = current_database() AND application_name = $1`, writeName(s.owner.epoch)).Scan(&others); err != nil {
-			return classify(doing, err)
-		}
-		if others > 0 {
-			return &dbError{doing: doing, kind: tlog.ErrUnavailable, what: "the server has not ended it yet"}
-		}
-		if err := s.barrier(ctx, conn); err != nil {
-			return classify(doing, err)
-		}
-		s.doubt.Store(false)
-		return nil
-	})
+	s.writes.Reset()
+	s.reads.Reset() // behind the address there may be another server by now
+	conn, err := s.owner.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn) //nolint:errcheck // it was only read
+	var others int
+	if err := conn.QueryRow(ctx, `SELECT count(pg_terminate_backend(pid, 1000)) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name = $1`, writeName(s.owner.epoch)).Scan(&others); err != nil {
+		return classify(doing, err)
+	}
+	if others > 0 {
+		return &dbError{doing: doing, kind: tlog.ErrUnavailable, what: "the server has not ended it yet"}
+	}
+	if err := s.barrier(ctx, conn); err != nil {
+		return classify(doing, err)
+	}
+	s.doubt.Store(false)
+	return nil
 }
 
 func (s *Store) barrier(ctx context.Context, conn *pgx.Conn) error {

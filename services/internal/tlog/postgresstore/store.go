@@ -25,14 +25,16 @@ import (
 	"github.com/google/trillian/storage/postgresql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/trialog/trialog/services/internal/tlog"
 )
 
 // Options are the choices that Open leaves open. The zero value is useful.
 type Options struct {
-	// Patience is for how long a call waits for a database that does not answer,
-	// or begins again what was rolled back; 0 means 15 seconds.
+	// Patience is for how long a call begins again what failed or was rolled back,
+	// and how long each such attempt, and then the answer to its commit, may take;
+	// 0 means 15 seconds.
 	Patience time.Duration
 	// KeepHeads is how many roots are kept; older ones are deleted from time to
 	// time. 0 means 256.
@@ -53,6 +55,7 @@ const (
 	defaultKeepHeads = 256
 	defaultReadConns = 8
 	writeConns       = 3
+	gateShut         = 1 << 30
 )
 
 // Store is an open database. It implements storage.LogStorage; Admin returns its
@@ -66,9 +69,9 @@ type Store struct {
 	// provider is Trillian's, for trees of type LOG.
 	provider storage.LogStorage
 
-	// gate is held for reading by a write to the database, and for writing while
-	// nobody may write.
-	gate sync.RWMutex
+	// gate is held with a weight of 1 by a write to the database, and with gateShut
+	// while nobody may write. To wait for it ends with the caller's context.
+	gate *semaphore.Weighted
 	// doubt is set while a commit may still be under way whose outcome was lost.
 	doubt atomic.Bool
 
@@ -108,11 +111,11 @@ func open(ctx context.Context, url string, opts Options, create bool) (*Store, e
 	if opts.KeepHeads < 0 || opts.ReadConns < 0 || opts.Patience < 0 {
 		return nil, fmt.Errorf("opening the database: %w: an option is negative", tlog.ErrInvalid)
 	}
-	address, err := parseURL(url)
+	address, err := parseURL(url, opts.Patience)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: opts, log: opts.Logger}
+	s := &Store{opts: opts, log: opts.Logger, gate: semaphore.NewWeighted(gateShut)}
 	s.owner, err = own(ctx, address, opts, create)
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
@@ -138,7 +141,7 @@ func (s *Store) connect(ctx context.Context, a address) (err error) {
 
 // Admin returns the administration of the database's trees.
 func (s *Store) Admin() storage.AdminStorage {
-	return adminStorage{postgresql.NewAdminStorage(s.writes)}
+	return adminStorage{postgresql.NewAdminStorage(s.writes), s.opts.Patience}
 }
 
 // Close waits for the calls under way and gives up the ownership. A second Close
@@ -167,13 +170,21 @@ func (s *Store) CheckDatabaseAccessible(ctx context.Context) error {
 	if err := s.owner.lost(); err != nil {
 		return err
 	}
-	return classify("asking the database for an answer", s.reads.Ping(ctx))
+	const doing = "asking the database for an answer"
+	return attempt(ctx, s.opts.Patience, doing, func(ctx context.Context) error {
+		return s.poolError(doing, s.reads.Ping(ctx))
+	})
 }
 
 // GetActiveLogIDs returns the trees whose leaves are to be integrated.
 func (s *Store) GetActiveLogIDs(ctx context.Context) ([]int64, error) {
-	ids, err := s.provider.GetActiveLogIDs(ctx)
-	return ids, classify("listing trees", err)
+	const doing = "listing trees"
+	var ids []int64
+	err := attempt(ctx, s.opts.Patience, doing, func(ctx context.Context) (err error) {
+		ids, err = s.provider.GetActiveLogIDs(ctx)
+		return classify(doing, err)
+	})
+	return ids, err
 }
 
 // QueueLeaves puts leaves into the queue of a LOG tree.
@@ -203,7 +214,7 @@ func (s *Store) CheckSoleTree(ctx context.Context, origin string) error {
 // FindIndex returns the index of the sequenced leaf with this identity.
 func (s *Store) FindIndex(ctx context.Context, tree *trillian.Tree, identity []byte) (index int64, found bool, err error) {
 	const doing = "reading the identity index"
-	err = retry(ctx, s.opts.Patience, func() error {
+	err = retry(ctx, s.opts.Patience, doing, func(ctx context.Context) error {
 		if err := s.settle(ctx); err != nil {
 			return err
 		}

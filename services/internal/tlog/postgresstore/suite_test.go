@@ -98,7 +98,7 @@ func TestSuite(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if testing.Short() && c.change != nil {
+			if (testing.Short() || underRace) && c.change != nil {
 				t.Skip("it takes long")
 			}
 			server := shared.Server(t)

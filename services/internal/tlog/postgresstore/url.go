@@ -1,11 +1,15 @@
 package postgresstore
 
 import (
+	"context"
 	"fmt"
 	"maps"
+	"net"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/trialog/trialog/services/internal/tlog"
@@ -14,13 +18,33 @@ import (
 // address is a parsed URL. Nothing that is in it is ever put into an error.
 type address struct{ config *pgxpool.Config }
 
-func parseURL(url string) (address, error) {
+// parseURL parses a URL; connections that are made by it notice within about
+// patience that the server has gone silent.
+func parseURL(url string, patience time.Duration) (address, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// Not wrapped: the parser's error repeats most of the URL.
 		return address{}, fmt.Errorf("%w: the database's URL cannot be read, expected postgres://USER@HOST:PORT/DATABASE", tlog.ErrInvalid)
 	}
+	c := cfg.ConnConfig
+	if c.ConnectTimeout == 0 || c.ConnectTimeout > patience {
+		c.ConnectTimeout = patience
+	}
+	c.DialFunc = dialer(patience).DialContext
+	// A standby answers reads from the past.
+	c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	return address{cfg}, nil
+}
+
+// dialer makes connections that break if the other end says nothing any more:
+// idle ones after 11 seconds, and, where the system can, those whose data are not
+// acknowledged after patience.
+func dialer(patience time.Duration) *net.Dialer {
+	return &net.Dialer{
+		Timeout:         patience,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
+		Control:         giveUpAfter(patience),
+	}
 }
 
 // session is what a connection is for, as the settings that it starts with.
@@ -76,9 +100,13 @@ func (a address) pool(s session, conns int32) *pgxpool.Config {
 	cfg.ConnConfig = a.connConfig(s)
 	cfg.MaxConns = conns
 	cfg.MinConns = 0
-	if _, writes := s["trialog.epoch"]; writes {
-		// Each time, because behind an address there may be another server tomorrow.
-		cfg.AfterConnect = checkSettings
+	// Each time, because behind an address there may be another server tomorrow.
+	check := checkSession(s)
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		// The pool makes connections in the background, without a deadline.
+		ctx, cancel := context.WithTimeout(ctx, cfg.ConnConfig.ConnectTimeout)
+		defer cancel()
+		return check(ctx, conn)
 	}
 	return cfg
 }

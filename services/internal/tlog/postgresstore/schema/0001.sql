@@ -82,9 +82,10 @@ CREATE TABLE Unsequenced (
   PRIMARY KEY (TreeId, Bucket, QueueTimestampNanos, LeafIdentityHash)
 );
 
--- The fence. An owner takes the next epoch when it opens the log and names it in
+-- The fence. An owner draws a new epoch when it opens the log and names it in
 -- each of its sessions; a transaction writes only while its epoch is the one that
--- is stored, and keeps it from changing until it ends.
+-- is stored, and keeps it from changing until it ends. Epochs are random and have
+-- no order: a database that was restored must not give out one for a second time.
 CREATE TABLE TrialogOwner (
   Sole  BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (Sole),
   Epoch BIGINT NOT NULL
@@ -115,3 +116,11 @@ CREATE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON SequencedL
   FOR EACH STATEMENT EXECUTE FUNCTION trialog_fence();
 CREATE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON Unsequenced
   FOR EACH STATEMENT EXECUTE FUNCTION trialog_fence();
+
+-- ALWAYS: a session that replicates (session_replication_role) passes it as well.
+ALTER TABLE Trees ENABLE ALWAYS TRIGGER fence;
+ALTER TABLE Subtree ENABLE ALWAYS TRIGGER fence;
+ALTER TABLE TreeHead ENABLE ALWAYS TRIGGER fence;
+ALTER TABLE LeafData ENABLE ALWAYS TRIGGER fence;
+ALTER TABLE SequencedLeafData ENABLE ALWAYS TRIGGER fence;
+ALTER TABLE Unsequenced ENABLE ALWAYS TRIGGER fence;
