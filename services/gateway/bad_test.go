@@ -412,7 +412,7 @@ func TestBadRequests(t *testing.T) {
 			if tc.status == 405 && got.header.Get("Allow") == "" {
 				t.Error("no Allow")
 			}
-			for _, internal := range []string{"goroutine", "proto:", "runtime error", "/work/", ".go:", "grpc"} {
+			for _, internal := range []string{"goroutine", "proto:", "runtime error", "/services/", ".go:", "grpc"} {
 				if strings.Contains(string(got.body), internal) {
 					t.Errorf("%q in %.300s", internal, got.body)
 				}
