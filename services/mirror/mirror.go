@@ -20,6 +20,7 @@ import (
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
+	"github.com/trialog/trialog/services/internal/run"
 	"github.com/trialog/trialog/services/internal/tile"
 )
 
@@ -124,20 +125,9 @@ func New(c Config) (*Mirror, error) {
 		c.Interval = defaultInterval
 	}
 	if c.Pause == nil {
-		c.Pause = pause
+		c.Pause = run.Pause
 	}
 	return &Mirror{c: c, own: tile.NewReader(c.Store), state: State{Reason: Starting}}, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // Store returns the mirror's store, from which its copy is served.

@@ -108,24 +108,13 @@ func New(cfg Config) (*Scrubber, error) {
 		cfg.Now = time.Now //nolint:forbidigo // the default of the clock that is handed in
 	}
 	if cfg.Wait == nil {
-		cfg.Wait = wait
+		cfg.Wait = run.Pause
 	}
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("scrub: %w", err)
 	}
 	return &Scrubber{c: cfg, log: cfg.Logger, metrics: m}, nil
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // Part is the scrub as a part of a process.

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/trialog/trialog/services/internal/run"
 )
 
 // maxDrift is how much faster or slower than true time a machine's monotonic
@@ -63,7 +65,7 @@ func (c Config) withDefaults() Config {
 		c.Monotonic = func() time.Duration { return now().Sub(start) }
 	}
 	if c.Pause == nil {
-		c.Pause = pause
+		c.Pause = run.Pause
 	}
 	return c
 }
@@ -293,15 +295,4 @@ func (g *Guard) interval() time.Duration {
 	_, _ = rand.Read(b[:]) // never fails
 	spread := g.c.Interval / 4
 	return g.c.Interval - spread/2 + spread*time.Duration(binary.BigEndian.Uint16(b[:]))>>16
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // see plainTag
-	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/trialog/trialog/services/internal/fault"
+	"github.com/trialog/trialog/services/internal/run"
 )
 
 // S3Config says where a register's object lies. Credentials come from the SDK's
@@ -75,7 +74,7 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 		c.Timeout = 5 * time.Second
 	}
 	if c.Pause == nil {
-		c.Pause = pause
+		c.Pause = run.Pause
 	}
 	options := []func(*awsconfig.LoadOptions) error{
 		// The SDK would send a conditional write again whose answer was lost, and
@@ -208,11 +207,14 @@ func (r *S3) write(ctx context.Context, want Record, send func(context.Context) 
 		if attempt >= r.c.Attempts || permanent(err) {
 			return err
 		}
-		if pauseErr := r.c.Pause(ctx, backoff(attempt)); pauseErr != nil {
+		if pauseErr := r.c.Pause(ctx, run.Backoff(attempt, firstPause, longestPause)); pauseErr != nil {
 			return errors.Join(err, pauseErr)
 		}
 	}
 }
+
+// firstPause and longestPause bound the pauses between attempts.
+const firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
 
 // read returns the record and the object's tag.
 func (r *S3) read(ctx context.Context) (got Record, tag string, err error) {
@@ -231,7 +233,7 @@ func (r *S3) read(ctx context.Context) (got Record, tag string, err error) {
 		case attempt >= r.c.Attempts || permanent(err):
 			return Record{}, "", fmt.Errorf("read the register: %w", err)
 		}
-		if pauseErr := r.c.Pause(ctx, backoff(attempt)); pauseErr != nil {
+		if pauseErr := r.c.Pause(ctx, run.Backoff(attempt, firstPause, longestPause)); pauseErr != nil {
 			return Record{}, "", fmt.Errorf("read the register: %w", errors.Join(err, pauseErr))
 		}
 	}
@@ -356,24 +358,4 @@ func checked(r Record) ([]byte, error) {
 		return nil, fmt.Errorf("write the register: such a record could not be read: %w", err)
 	}
 	return []byte(text), nil
-}
-
-// backoff is the pause behind an attempt, counted from 1.
-func backoff(attempt int) time.Duration {
-	const first, longest = 50 * time.Millisecond, 2 * time.Second
-	d := min(first<<min(attempt-1, 10), longest)
-	var b [2]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return d - d/2*time.Duration(binary.BigEndian.Uint16(b[:]))>>16
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -2,8 +2,6 @@ package tilehttp
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"github.com/trialog/trialog/services/internal/blob"
+	"github.com/trialog/trialog/services/internal/run"
 )
 
 // StatusError is an answer other than 200, 404 and 410.
@@ -60,7 +59,7 @@ func (s *Source) fetch(ctx context.Context, p place) ([]byte, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read from %s: %w", s, ctx.Err())
 		}
-		wait := s.backoff(attempt)
+		wait := run.Backoff(attempt, s.c.Backoff, s.c.MaxBackoff)
 		if status, ok := errors.AsType[*StatusError](err); ok {
 			if !status.temporary() {
 				return nil, fmt.Errorf("read from %s: %w", s, err)
@@ -74,29 +73,6 @@ func (s *Source) fetch(ctx context.Context, p place) ([]byte, error) {
 		if err := s.c.Pause(ctx, wait); err != nil {
 			return nil, fmt.Errorf("read from %s: %w", s, err)
 		}
-	}
-}
-
-// backoff is the pause behind an attempt, counted from 1: between half and all
-// of the doubled time, so that many readers do not come back together.
-func (s *Source) backoff(attempt int) time.Duration {
-	d := s.c.MaxBackoff
-	if shift := attempt - 1; shift < 16 {
-		d = min(d, s.c.Backoff<<shift)
-	}
-	var b [2]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return d - d/2*time.Duration(binary.BigEndian.Uint16(b[:]))>>16
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }
 

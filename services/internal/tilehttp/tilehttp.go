@@ -19,6 +19,7 @@ import (
 
 	"github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/blob"
+	"github.com/trialog/trialog/services/internal/run"
 )
 
 const (
@@ -82,7 +83,7 @@ func New(c Config) (*Source, error) {
 		c.UserAgent = "trialog"
 	}
 	if c.Pause == nil {
-		c.Pause = pause
+		c.Pause = run.Pause
 	}
 	if c.Transport == nil {
 		c.Transport = http.DefaultTransport
