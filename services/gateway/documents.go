@@ -77,11 +77,11 @@ func (g *Gateway) putDocument(w http.ResponseWriter, r *http.Request) {
 
 // refuse answers with an error of a call that is no RPC.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, call string, err error) {
-	var p *problem
+	var p *restProblem
 	if errors.As(err, &p) {
 		g.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "call refused", slog.String("call", call), slog.Int("status", p.Status))
 	} else {
-		p = problemOf(g.end(r.Context(), call, err, nil))
+		p = restProblemOf(g.end(r.Context(), call, err, nil))
 	}
 	p.write(w)
 }

@@ -144,7 +144,7 @@ type answer struct {
 	status  int
 	header  http.Header
 	body    []byte
-	problem problem
+	problem restProblem
 }
 
 // request sends a request; headers are "Name: value".

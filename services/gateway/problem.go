@@ -1,10 +1,7 @@
 package gateway
 
 import (
-	"encoding/json"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,22 +10,17 @@ import (
 	"google.golang.org/grpc/status"
 
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
+	"github.com/trialog/trialog/services/internal/problem"
 )
 
-// problem is the body of every error over REST (RFC 9457).
-type problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-	// Field is the first offending field, Errors are all of them.
-	Field  string         `json:"field,omitempty"`
+// restProblem is the body of every error over REST: a problem (RFC 9457) with all
+// offending fields and with the head of a chain.
+type restProblem struct {
+	problem.Problem
+	// Errors are all offending fields; Field is the first.
 	Errors []problemField `json:"errors,omitempty"`
 	// Head is what to build on, if the statement does not continue its chain.
 	Head *problemHead `json:"head,omitempty"`
-
-	allow string        // of a 405
-	retry time.Duration // of a 429 or 503
 }
 
 type problemField struct {
@@ -45,19 +37,16 @@ type problemHead struct {
 const problemTypes = "https://trialog.dev/problems/"
 
 // newProblem makes a problem that only HTTP knows.
-func newProblem(code int, detail string) *problem {
-	title := http.StatusText(code)
-	return &problem{
-		Type:  problemTypes + strings.ToLower(strings.ReplaceAll(title, " ", "-")),
-		Title: title, Status: code, Detail: detail,
-	}
+func newProblem(code int, detail string) *restProblem {
+	kind := problemTypes + strings.ToLower(strings.ReplaceAll(http.StatusText(code), " ", "-"))
+	return &restProblem{Problem: *problem.New(kind, code, "", detail)}
 }
 
-// Error implements error.
-func (p *problem) Error() string { return p.Detail }
+// Error implements error. The detail names the field already.
+func (p *restProblem) Error() string { return p.Detail }
 
 // withField names the offending field, spelt as the caller would.
-func (p *problem) withField(field, reason string) *problem {
+func (p *restProblem) withField(field, reason string) *restProblem {
 	p.Errors = append(p.Errors, problemField{Field: field, Reason: reason})
 	if p.Field == "" {
 		p.Field = field
@@ -99,8 +88,8 @@ func httpStatus(c codes.Code) int {
 	return http.StatusInternalServerError
 }
 
-// problemOf makes a problem of an error as gRPC would send it.
-func problemOf(err error) *problem {
+// restProblemOf makes a problem of an error as gRPC would send it.
+func restProblemOf(err error) *restProblem {
 	s := status.Convert(err)
 	code := httpStatus(s.Code())
 	p := newProblem(code, s.Message())
@@ -120,7 +109,7 @@ func problemOf(err error) *problem {
 		case *trialogv1.ChainHead:
 			p.Head = &problemHead{Number: d.GetNumber(), Identity: d.GetIdentity()}
 		case *errdetails.RetryInfo:
-			p.retry = d.GetRetryDelay().AsDuration()
+			p.RetryAfter = d.GetRetryDelay().AsDuration()
 		}
 	}
 	return p
@@ -146,23 +135,13 @@ func jsonPath(path string) string {
 }
 
 // write answers with the problem.
-func (p *problem) write(w http.ResponseWriter) {
-	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
-	if p.allow != "" {
-		h.Set("Allow", p.allow)
-	}
+func (p *restProblem) write(w http.ResponseWriter) {
 	if p.Status == http.StatusUnauthorized {
 		// SPEC: RFC 9110 section 11.6.1, a 401 MUST have it.
-		h.Set("WWW-Authenticate", `Bearer realm="trialog"`)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="trialog"`)
 	}
-	if p.retry > 0 || p.Status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(max(p.retry, time.Second).Seconds()))))
+	if p.Status == http.StatusServiceUnavailable {
+		p.RetryAfter = max(p.RetryAfter, time.Second)
 	}
-	body, err := json.Marshal(p)
-	if err != nil {
-		body = []byte("{}") // strings and numbers always encode
-	}
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // the caller may be gone
+	p.WriteAs(w, p)
 }

@@ -67,7 +67,7 @@ func (g *Gateway) newHandler() (http.Handler, error) {
 		runtime.WithErrorHandler(func(
 			_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error,
 		) {
-			problemOf(err).write(w)
+			restProblemOf(err).write(w)
 		}),
 		runtime.WithRoutingErrorHandler(func(
 			_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, code int,
@@ -166,7 +166,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p == nil && route.limit > maxBody {
 		leave, err := f.g.batches.enter("")
 		if err != nil {
-			p = problemOf(err)
+			p = restProblemOf(err)
 		} else {
 			defer leave()
 		}
@@ -187,7 +187,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // panicked answers after a panic. The stack names functions of ours, no values.
 func (f *front) panicked(w http.ResponseWriter, r *http.Request) {
 	f.g.cfg.Log.LogAttrs(r.Context(), slog.LevelError, "request panicked", slog.String("stack", string(debug.Stack())))
-	problemOf(internal()).write(w)
+	restProblemOf(internal()).write(w)
 }
 
 // quiet hides from the generated code that a caller is gone: it would write the
@@ -204,7 +204,7 @@ func (q quiet) Write(p []byte) (int, error) {
 func (q quiet) Unwrap() http.ResponseWriter { return q.ResponseWriter }
 
 // find returns the route of a request.
-func (f *front) find(r *http.Request) (*route, *problem) {
+func (f *front) find(r *http.Request) (*route, *restProblem) {
 	if headerLength(r.Header) > maxHeaders {
 		return nil, newProblem(http.StatusRequestHeaderFieldsTooLarge,
 			fmt.Sprintf("expected at most %d bytes of header fields", maxHeaders))
@@ -225,7 +225,7 @@ func (f *front) find(r *http.Request) (*route, *problem) {
 		return nil, newProblem(http.StatusNotFound, "there is nothing at this path")
 	}
 	p := newProblem(http.StatusMethodNotAllowed, "expected the method "+strings.Join(allow, " or "))
-	p.allow = strings.Join(allow, ", ")
+	p.Allow = strings.Join(allow, ", ")
 	return nil, p
 }
 
@@ -256,7 +256,7 @@ func headerLength(h http.Header) int {
 }
 
 // check checks everything of a request that is HTTP's, and its JSON.
-func (f *front) check(w http.ResponseWriter, r *http.Request, to *route) *problem {
+func (f *front) check(w http.ResponseWriter, r *http.Request, to *route) *restProblem {
 	if p := checkQuery(r.URL.RawQuery, to.query); p != nil {
 		return p
 	}
@@ -275,7 +275,7 @@ func (f *front) check(w http.ResponseWriter, r *http.Request, to *route) *proble
 }
 
 // checkQuery refuses parameters that nobody reads, and those given twice.
-func checkQuery(raw string, known []string) *problem {
+func checkQuery(raw string, known []string) *restProblem {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return newProblem(http.StatusBadRequest, "").withField("query", "expected name=value pairs in URL encoding")
@@ -298,7 +298,7 @@ func printable(name string) string {
 
 // readBody reads a JSON body, checks it strictly against msg and puts it back
 // for the generated code to read.
-func (f *front) readBody(w http.ResponseWriter, r *http.Request, msg proto.Message, limit int64) *problem {
+func (f *front) readBody(w http.ResponseWriter, r *http.Request, msg proto.Message, limit int64) *restProblem {
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset, hasCharset := params["charset"]
 	if err != nil || media != "application/json" || hasCharset && !strings.EqualFold(charset, "utf-8") ||
@@ -335,13 +335,13 @@ func (f *front) readBody(w http.ResponseWriter, r *http.Request, msg proto.Messa
 	return nil
 }
 
-func bodyTooLarge(limit int64) *problem {
+func bodyTooLarge(limit int64) *restProblem {
 	return newProblem(http.StatusRequestEntityTooLarge, "").
 		withField("body", fmt.Sprintf("expected at most %d bytes", limit))
 }
 
 // bodyCut is the answer to a body that did not come, or not in time.
-func bodyCut(err error) *problem {
+func bodyCut(err error) *restProblem {
 	var late net.Error
 	if errors.As(err, &late) && late.Timeout() {
 		return newProblem(http.StatusRequestTimeout, "").withField("body", "did not arrive in time")
