@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/trialog/trialog/api/statement"
 )
 
 // Version is the first byte of an entry.
@@ -77,4 +79,18 @@ func LeafHash(raw []byte) [sha256.Size]byte {
 	var sum [sha256.Size]byte
 	h.Sum(sum[:0])
 	return sum
+}
+
+// Identity computes the identity of the statement in an entry, by which a log
+// finds it again. It returns false if raw is no entry with a statement in it.
+func Identity(raw []byte) ([sha256.Size]byte, bool) {
+	e, err := Parse(raw)
+	if err != nil {
+		return [sha256.Size]byte{}, false
+	}
+	envelope, s, err := statement.Parse(e.Envelope)
+	if err != nil {
+		return [sha256.Size]byte{}, false
+	}
+	return s.Identity(envelope.Payload), true
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/trialog/trialog/api/entry"
+	"github.com/trialog/trialog/api/receipt"
+	"github.com/trialog/trialog/api/statement"
 )
 
 // frame writes an entry by hand.
@@ -138,4 +141,42 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("Parse accepts %x, Encode writes %x, %v", raw, again, err)
 		}
 	})
+}
+
+// TestIdentity: that of the statement, whatever the receive time; none for bytes
+// that hold no statement.
+func TestIdentity(t *testing.T) {
+	vector, err := os.ReadFile("../../examples/receipt/protocol-v2.txt.receipt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := receipt.Parse(vector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := entry.Parse(r.Entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, s, err := statement.Parse(e.Envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := entry.Encode(e.Received.Add(time.Hour), e.Envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := s.Identity(envelope.Payload)
+	for _, raw := range [][]byte{r.Entry, later} {
+		if got, ok := entry.Identity(raw); !ok || got != want {
+			t.Errorf("Identity = %x, %v; want %x", got, ok, want)
+		}
+	}
+	for name, raw := range map[string][]byte{
+		"no entry": nil, "no statement": frame(1, 1, "{}"), "cut off": r.Entry[:len(r.Entry)-1],
+	} {
+		if got, ok := entry.Identity(raw); ok || got != [32]byte{} {
+			t.Errorf("%s: Identity = %x, %v", name, got, ok)
+		}
+	}
 }

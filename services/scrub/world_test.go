@@ -13,7 +13,6 @@ import (
 
 	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/fsck/fscktest"
-	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/tile"
@@ -60,7 +59,7 @@ func newWorld(t testing.TB) *world {
 	w.publish(t, size)
 	w.leaves = &leaves{damaged: map[uint64]bool{}, lost: map[[32]byte]bool{}}
 	for _, raw := range log.Entries {
-		id, _ := identity(raw)
+		id, _ := entry.Identity(raw)
 		w.leaves.list = append(w.leaves.list, tlog.Leaf{Identity: id, Value: raw})
 	}
 	return w
@@ -100,7 +99,7 @@ func (w *world) scrubber(t testing.TB) *scrub.Scrubber {
 		t.Fatal(err)
 	}
 	cfg := scrub.Config{
-		Origin: w.log.Origin, Policy: policy, Tiles: w.tiles, Log: w.leaves, Identity: identity, State: w.state,
+		Origin: w.log.Origin, Policy: policy, Tiles: w.tiles, Log: w.leaves, Identity: entry.Identity, State: w.state,
 		Registerer: w.metrics, Logger: slog.New(slog.NewTextHandler(w.lines, nil)), Now: func() time.Time { return w.now },
 		Wait: func(ctx context.Context, d time.Duration) error {
 			if w.onWait != nil {
@@ -158,18 +157,6 @@ func (w *world) series(t testing.TB) int {
 		n += len(f.GetMetric())
 	}
 	return n
-}
-
-func identity(value []byte) ([32]byte, bool) {
-	e, err := entry.Parse(value)
-	if err != nil {
-		return [32]byte{}, false
-	}
-	env, s, err := statement.Parse(e.Envelope)
-	if err != nil {
-		return [32]byte{}, false
-	}
-	return s.Identity(env.Payload), true
 }
 
 // leaves is a log in memory. It refuses ranges with a damaged leaf in them, as a

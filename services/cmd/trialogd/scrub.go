@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/trialog/trialog/api/entry"
-	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/run"
 	"github.com/trialog/trialog/services/internal/tile"
@@ -42,7 +41,7 @@ func (e *engine) scrubber(sh *shard) (run.Part, error) {
 	}
 	sh.closers = append(sh.closers, state.Close)
 	s, err := scrub.New(scrub.Config{
-		Origin: sh.place.Origin, Policy: e.policy, Tiles: tile.Whole{Store: sh.tiles}, Log: sh.tree, Identity: identityOf, State: state,
+		Origin: sh.place.Origin, Policy: e.policy, Tiles: tile.Whole{Store: sh.tiles}, Log: sh.tree, Identity: entry.Identity, State: state,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"shard": sh.place.Name()}, e.metrics),
 		Logger:     sh.log, Now: e.now,
 	})
@@ -52,15 +51,3 @@ func (e *engine) scrubber(sh *shard) (run.Part, error) {
 	return s.Part(), nil
 }
 
-// identityOf computes the identity of the statement in an entry.
-func identityOf(value []byte) ([32]byte, bool) {
-	e, err := entry.Parse(value)
-	if err != nil {
-		return [32]byte{}, false
-	}
-	env, stmt, err := statement.Parse(e.Envelope)
-	if err != nil {
-		return [32]byte{}, false
-	}
-	return stmt.Identity(env.Payload), true
-}

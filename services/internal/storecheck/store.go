@@ -10,25 +10,10 @@ import (
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
 
-	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/fsck"
-	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/tlog"
 )
-
-// statementIdentity is the identity of an entry's statement.
-func statementIdentity(value []byte) ([32]byte, bool) {
-	e, err := entry.Parse(value)
-	if err != nil {
-		return [32]byte{}, false
-	}
-	env, s, err := statement.Parse(e.Envelope)
-	if err != nil {
-		return [32]byte{}, false
-	}
-	return s.Identity(env.Payload), true
-}
 
 // storeCheck holds the store's rows against what is trusted of the tiles, in two
 // passes: scan reads all rows once, for what can be said of each alone and for

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"sync"
 
+	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/fsck"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
@@ -90,7 +91,7 @@ func Check(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, errors.New("check the shard: origin, policy and tiles are required")
 	}
 	if cfg.Identity == nil {
-		cfg.Identity = statementIdentity
+		cfg.Identity = entry.Identity
 	}
 	c := &checker{cfg: cfg, report: &Report{Report: &fsck.Report{Origin: cfg.Origin}}}
 	if err := c.run(ctx); err != nil {
