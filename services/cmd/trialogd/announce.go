@@ -109,6 +109,9 @@ func (p *program) announce(ctx context.Context, l layout, name string, o shardOp
 	if err := changed.Validate(); err != nil {
 		return "", err
 	}
+	if err := checkPlaces(place.Under(l.dir)); err != nil {
+		return "", err
+	}
 	if err := l.checkStopped(ctx, c); err != nil {
 		return "", err
 	}

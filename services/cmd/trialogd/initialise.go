@@ -122,6 +122,9 @@ func initialise(ctx context.Context, l layout, o initOptions, now time.Time) err
 	if err := s.Validate(); err != nil {
 		return err
 	}
+	if err := checkPlaces(s.Shards[0].Under(l.dir)); err != nil {
+		return err
+	}
 	if err := makeKeysAndPolicy(l, s, o.listen); err != nil {
 		return err
 	}

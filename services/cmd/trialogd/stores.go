@@ -10,10 +10,21 @@ import (
 	"time"
 
 	"github.com/trialog/trialog/services/config"
+	"github.com/trialog/trialog/services/internal/blob/bucket"
 	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tlog"
 	"github.com/trialog/trialog/services/internal/tlog/backend"
 )
+
+// checkPlaces says whether tiles and register can be where the shard has them, as
+// far as that can be told without opening anything. Asked before the first file is
+// made, so that a misspelt address leaves nothing behind.
+func checkPlaces(c config.Shard) error {
+	if err := bucket.Check(c.Tiles); err != nil {
+		return fmt.Errorf("tiles: %w", err)
+	}
+	return register.Check(c.Register)
+}
 
 // makeShard makes the empty store of a shard and, last, its register. What is
 // there already is left as it is, so that a call that was cut off can be
