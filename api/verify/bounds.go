@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
 )
@@ -45,7 +46,17 @@ func (c *checker) checkBeacon() *Failure {
 		Time: unix(t), Source: fmt.Sprintf("cosignatures of the beacon, %s at size %d", b.Origin, b.Size),
 		Witnesses: c.witnesses(cosigned),
 	}
+	c.caveat(dissent("lower", c.verdict.NotBefore, func(t time.Time) bool {
+		return t.Before(c.verdict.NotBefore.Time.Add(-MaxSkew))
+	}))
 	return nil
+}
+
+// caveat adds a caveat, if there is one.
+func (c *checker) caveat(text string) {
+	if text != "" {
+		c.verdict.Caveats = append(c.verdict.Caveats, text)
+	}
 }
 
 // checkBounds computes the upper bound and holds the bounds against each other
@@ -64,6 +75,11 @@ func (c *checker) checkBounds() *Failure {
 	if v.NotAfter.Time.After(c.in.Now.Add(MaxSkew)) {
 		return fail(LinkTime, "the receipt is dated %s, after this machine's time %s: one of the clocks is wrong",
 			v.NotAfter.Time.Format(timeFormat), c.in.Now.UTC().Format(timeFormat))
+	}
+	cosigned := v.NotAfter.Time
+	c.caveat(dissent("upper", v.NotAfter, func(t time.Time) bool { return t.After(cosigned.Add(MaxSkew)) }))
+	if f := c.evaluateTokens(); f != nil {
+		return f
 	}
 	if v.NotBefore == nil {
 		return nil

@@ -26,7 +26,7 @@ func TestParsePolicy(t *testing.T) {
 		t.Errorf("%d witnesses, fingerprint %q", len(p.Notes().Witnesses()), p.Fingerprint())
 	}
 	for _, c := range []struct{ old, by, words string }{
-		{`"trialog-trust@v1"`, `"trialog-trust@v2"`, "format"},
+		{`"trialog-trust@v1"`, `"trialog-trust@v3"`, "format"},
 		{`"log": "log.example`, `"log": "LOG.example`, "log: expected a schema-less URL"},
 		{`"logOperator": "Log Operator L"`, `"logOperator": 1`, "logOperator: expected a string"},
 		{`"acceptReceived": false`, `"acceptReceived": "no"`, "acceptReceived: expected a boolean"},

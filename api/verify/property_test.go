@@ -111,6 +111,9 @@ func establishes(got, want *verify.Verdict) string {
 	gi, wi := *g.Inclusion, *w.Inclusion
 	gi.Witnesses, gi.OperatorsSeen, wi.Witnesses, wi.OperatorsSeen = nil, 0, nil, 0
 	g.Inclusion, w.Inclusion, g.NotAfter, w.NotAfter = &gi, &wi, nil, nil
+	g.CosignedNotAfter, w.CosignedNotAfter = nil, nil
+	// A token that cannot be read is listed with the reason.
+	g.TimeStamps, w.TimeStamps = nil, nil
 	a, errA := json.Marshal(g)
 	b, errB := json.Marshal(w)
 	if err := errors.Join(errA, errB); err != nil {

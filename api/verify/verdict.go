@@ -84,12 +84,18 @@ type Verdict struct {
 	// NotBefore is the lower bound of the signing, from the beacon; nil if the
 	// statement has none.
 	NotBefore *Bound `json:"signedNotBefore,omitempty"`
-	// NotAfter is the upper bound of the logging, from the receipt.
-	NotAfter  *Bound     `json:"loggedNotAfter,omitempty"`
-	Statement *Statement `json:"statement,omitempty"`
-	Signers   []Signer   `json:"signers,omitempty"`
-	Record    *Record    `json:"record,omitempty"`
-	Document  *Document  `json:"document,omitempty"`
+	// NotAfter is the upper bound of the logging, from the receipt: that of its
+	// cosignatures, or of a time-stamp that is earlier.
+	NotAfter *Bound `json:"loggedNotAfter,omitempty"`
+	// CosignedNotAfter is the upper bound by the cosignatures alone, if the
+	// receipt carries time-stamp tokens.
+	CosignedNotAfter *Bound `json:"cosignedNotAfter,omitempty"`
+	// TimeStamps are the receipt's tokens, in its order.
+	TimeStamps []TimeStamp `json:"timeStamps,omitempty"`
+	Statement  *Statement  `json:"statement,omitempty"`
+	Signers    []Signer    `json:"signers,omitempty"`
+	Record     *Record     `json:"record,omitempty"`
+	Document   *Document   `json:"document,omitempty"`
 	// Caveats say in words what a reader must know beside the verdict.
 	Caveats []string `json:"caveats,omitempty"`
 }
@@ -120,8 +126,40 @@ type Bound struct {
 	Time time.Time `json:"time"`
 	// Source says from what it was derived.
 	Source string `json:"source"`
-	// Witnesses are the cosignatures that the bound was computed from.
+	// Witnesses are the cosignatures that the bound was computed from; none if
+	// it is that of a time-stamp.
 	Witnesses []Witness `json:"witnesses"`
+	// Authority is whose time-stamp it is; empty if it is none.
+	Authority string `json:"authority,omitempty"`
+}
+
+// StampStatus is what became of a time-stamp token.
+type StampStatus string
+
+// The statuses of a time-stamp token.
+const (
+	StampNarrows      StampStatus = "narrows"       // it is the upper bound
+	StampVerified     StampStatus = "verified"      // and the upper bound is as early without it
+	StampContradicted StampStatus = "contradicted"  // verified, against what the others say: not used
+	StampNotEvaluated StampStatus = "not-evaluated" // not readable, or of no named authority
+)
+
+// TimeStamp is one token (RFC 3161) on the receipt's checkpoint.
+type TimeStamp struct {
+	// Authority is its name in the policy; empty if the policy names none that
+	// the token is of. Of such a token nothing is proven.
+	Authority string      `json:"authority,omitempty"`
+	Status    StampStatus `json:"status"`
+	// Reason says in words why it was not evaluated or not used.
+	Reason string `json:"reason,omitempty"`
+	// Time is by the authority's clock.
+	Time time.Time `json:"time,omitzero"`
+	// AccuracyMicroseconds is the greatest error that it states; 0 if none.
+	AccuracyMicroseconds int64  `json:"accuracyMicroseconds,omitempty"`
+	Serial               string `json:"serial,omitempty"` // decimal
+	// NotAfter is the upper bound by this token alone: its time, and its
+	// accuracy or, if it states none, MaxSkew.
+	NotAfter time.Time `json:"notAfter,omitzero"`
 }
 
 // Statement is who said what.

@@ -50,7 +50,10 @@ func sights() []sight {
 
 // The packages that a third party imports to check evidence.
 func evidencePackages() []string {
-	return []string{"api/statement", "api/entry", "api/checkpoint", "api/receipt", "api/verify"}
+	return []string{
+		"api/statement", "api/entry", "api/checkpoint", "api/receipt", "api/timestamp", "api/verify",
+		"api/loglist", "api/evidence", "api/trustbundle", "api/keyring",
+	}
 }
 
 // evidenceModules are the modules that these may link; golang.org/x is allowed as a whole.

@@ -131,12 +131,36 @@ type Sidecar struct {
 	PendingKeys     []string          `json:"pendingKeys,omitempty"`
 	Auditors        []string          `json:"auditors,omitempty"`
 	TimeAuthorities []TimeAuthority   `json:"timeAuthorities,omitempty"`
+	// Of the second version.
+	Finals      []Final   `json:"finals,omitempty"`
+	Retired     []Retired `json:"retired,omitempty"`
+	LogListKeys []string  `json:"logListKeys,omitempty"`
+}
+
+// Final is an ended shard of a sidecar.
+type Final struct {
+	Origin string `json:"origin"`
+	Size   uint64 `json:"size"`
+	Root   []byte `json:"root"`
+}
+
+// Retired is a retired witness key of a sidecar.
+type Retired struct {
+	Key   string  `json:"key"`
+	Until []Limit `json:"until"`
+}
+
+// Limit is up to where something holds.
+type Limit struct {
+	Origin string `json:"origin"`
+	Size   uint64 `json:"size"`
 }
 
 // TimeAuthority is an RFC 3161 authority of a sidecar.
 type TimeAuthority struct {
 	Name        string `json:"name"`
 	Certificate []byte `json:"certificate"` // DER
+	Policy      string `json:"policy,omitempty"`
 }
 
 // Sidecar returns the sidecar that belongs to PolicyText.

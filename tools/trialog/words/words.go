@@ -5,6 +5,7 @@ package words
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,6 +72,39 @@ func When(v *verify.Verdict) string {
 	return fmt.Sprintf("%s not before %s and %s", verb, Time(v.NotBefore.Time), after)
 }
 
+// TimeStamp says who stamped the receipt's checkpoint when: "a time-stamp by
+// NAME, 2026-05-01 12:00:00 UTC, accurate to 0.1 s".
+func TimeStamp(s verify.TimeStamp) string {
+	by := s.Authority
+	if by == "" {
+		by = "somebody whom your policy does not name"
+	}
+	text := "a time-stamp by " + by
+	if !s.Time.IsZero() {
+		text += ", " + Time(s.Time)
+	}
+	if s.Status == verify.StampNotEvaluated {
+		return text + ", not looked at" // what it says is not proven
+	}
+	if s.AccuracyMicroseconds == 0 {
+		return text + ", which states no accuracy"
+	}
+	seconds := strconv.FormatFloat(float64(s.AccuracyMicroseconds)/1e6, 'f', -1, 64)
+	return text + ", accurate to " + seconds + " s"
+}
+
+// TimeStamps says what the time-stamps are that count. The caveats speak of the
+// others.
+func TimeStamps(v *verify.Verdict) []string {
+	var list []string
+	for _, s := range v.TimeStamps {
+		if s.Status == verify.StampNarrows || s.Status == verify.StampVerified {
+			list = append(list, TimeStamp(s))
+		}
+	}
+	return list
+}
+
 // Seen says by how many of the policy's witnesses the log was seen.
 func Seen(v *verify.Verdict) string {
 	return fmt.Sprintf("seen by %d of %d %s", v.Inclusion.OperatorsSeen, v.Inclusion.Operators, plural(v.Inclusion.Operators, "witness"))
@@ -135,6 +169,10 @@ func Failed(v *verify.Verdict) Failure {
 	if v.Failure.Link == verify.LinkOpening && strings.Contains(v.Failure.Reason, "is needed") {
 		f.Found = "the document is sealed and its .opening file is not here"
 		f.Meaning = "Nothing is known to be wrong. Ask whoever sealed the document for the .opening file, and give it with --opening."
+	}
+	if v.Failure.Link == verify.LinkTime && strings.HasPrefix(v.Failure.Reason, "time-stamp token") {
+		f.Found = "a time-stamp in the receipt is not what it says it is"
+		f.Meaning = "It was altered, or belongs to another receipt. Do not rely on this receipt; ask for it anew."
 	}
 	return f
 }
@@ -208,14 +246,15 @@ func explain(link verify.Link) Failure {
 func Caveats(v *verify.Verdict) []string {
 	list := make([]string, 0, len(v.Caveats))
 	for _, c := range v.Caveats {
-		for _, row := range []struct{ begins, plain string }{
+		for _, row := range []struct{ part, plain string }{
 			{"key status unknown: no keyring", "whether the signer's key was reported lost or stolen was not checked (give --keyring)"},
 			{"key status unknown", "whether the signer's key was reported lost or stolen is not known: the keyring ends before this entry"},
 			{"the statement names no beacon", "nothing is known of when this was signed, only until when it was logged"},
 			{"sealed attributes were not opened", "the sealed details were not looked at (give --opening)"},
-			{"time-stamp tokens", "the time stamps in the receipt were not looked at"},
+			{"1 of 1 time-stamp tokens", "the time-stamp in the receipt is of nobody whom your policy names, and was not looked at"},
+			{"time-stamp tokens were not evaluated", "time-stamps by others than your policy names are in the receipt, and were not looked at"},
 		} {
-			if strings.HasPrefix(c, row.begins) {
+			if strings.Contains(c, row.part) {
 				c = row.plain
 				break
 			}

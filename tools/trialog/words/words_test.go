@@ -1,6 +1,7 @@
 package words
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,13 @@ func TestEveryLinkIsExplained(t *testing.T) {
 	if f.Link != "new" || f.Meaning == "" {
 		t.Errorf("an unknown link is explained as %+v", f)
 	}
+	altered := Failed(&verify.Verdict{Failure: &verify.Failure{
+		Link: verify.LinkTime, Reason: "time-stamp token 1: it names itself as one of A: the signature does not verify",
+	}})
+	if clock := Failed(&verify.Verdict{Failure: &verify.Failure{Link: verify.LinkTime}}); altered.Found == clock.Found ||
+		!strings.Contains(altered.Meaning, "altered") {
+		t.Errorf("an altered time-stamp is explained as %+v", altered)
+	}
 	needed := Failed(&verify.Verdict{Failure: &verify.Failure{
 		Link: verify.LinkOpening, Reason: "the document is sealed, its opening is needed",
 	}})
@@ -121,17 +129,21 @@ func TestCaveatsArePlain(t *testing.T) {
 		"key status unknown: the keyring ends before the statement",
 		"the statement names no beacon: nothing is known of when it was signed",
 		"sealed attributes were not opened",
-		"time-stamp tokens in the receipt were not evaluated",
+		"1 of 1 time-stamp tokens were not evaluated: they cannot be read",
+		"1 of 2 time-stamp tokens were not evaluated: they cannot be read",
 		"something new",
 	}}
 	got := Caveats(v)
-	if len(got) != len(v.Caveats) || got[0] != v.Caveats[0] || got[6] != "something new" {
+	if len(got) != len(v.Caveats) || got[0] != v.Caveats[0] || got[7] != "something new" {
 		t.Fatalf("got %q", got)
 	}
-	for i := 1; i < 6; i++ {
+	for i := 1; i < 7; i++ {
 		if got[i] == v.Caveats[i] || strings.Contains(got[i], "beacon") {
 			t.Errorf("%q was left as it is", got[i])
 		}
+	}
+	if got[5] == got[6] {
+		t.Error("one time-stamp and some of them read alike")
 	}
 	if got[1] == got[2] {
 		t.Error("the two reasons for an unknown key status read alike")
@@ -171,5 +183,38 @@ func TestAttribute(t *testing.T) {
 		if ok != tt.ok || ok && text != tt.text {
 			t.Errorf("%s is %q, %t", tt.m.Name, text, ok)
 		}
+	}
+}
+
+func TestTimeStamps(t *testing.T) {
+	at := time.Date(2026, 5, 1, 12, 0, 0, 250_000_000, time.UTC)
+	stamps := []verify.TimeStamp{
+		{Authority: "A", Status: verify.StampNarrows, Time: at, AccuracyMicroseconds: 100_000},
+		{Authority: "A", Status: verify.StampVerified, Time: at, AccuracyMicroseconds: 1_500_001},
+		{Authority: "A", Status: verify.StampContradicted, Time: at, AccuracyMicroseconds: 1_000_000},
+		{Authority: "B", Status: verify.StampVerified, Time: at},
+		{Status: verify.StampNotEvaluated, Time: at, AccuracyMicroseconds: 1},
+		{Status: verify.StampNotEvaluated},
+	}
+	want := []string{
+		"a time-stamp by A, 2026-05-01 12:00:00 UTC, accurate to 0.1 s",
+		"a time-stamp by A, 2026-05-01 12:00:00 UTC, accurate to 1.500001 s",
+		"a time-stamp by A, 2026-05-01 12:00:00 UTC, accurate to 1 s",
+		"a time-stamp by B, 2026-05-01 12:00:00 UTC, which states no accuracy",
+		"a time-stamp by somebody whom your policy does not name, 2026-05-01 12:00:00 UTC, not looked at",
+		"a time-stamp by somebody whom your policy does not name, not looked at",
+	}
+	for i, s := range stamps {
+		if got := TimeStamp(s); got != want[i] {
+			t.Errorf("got  %s\nwant %s", got, want[i])
+		}
+	}
+	v := verdict()
+	if got := TimeStamps(v); got != nil {
+		t.Errorf("without any: %q", got)
+	}
+	v.TimeStamps = stamps
+	if got := TimeStamps(v); !slices.Equal(got, []string{want[0], want[1], want[3]}) {
+		t.Errorf("those that count: %q", got)
 	}
 }
