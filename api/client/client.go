@@ -16,8 +16,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/verify"
 )
 
@@ -71,6 +73,12 @@ type Client struct {
 	now    func() time.Time
 	retry  Retry
 	agent  string
+
+	heads heads // those that were met
+	mu    sync.Mutex
+	// compared is the largest checkpoint of each log that was compared with those
+	// before it; see meet.
+	compared map[string]*checkpoint.Note
 }
 
 // New makes a client. It makes no request.
@@ -92,6 +100,7 @@ func New(c Config) (*Client, error) {
 	base.Path = strings.TrimSuffix(base.Path, "/")
 	client := &Client{
 		base: base, token: c.Token, policy: c.Policy, http: c.HTTP, now: c.Now, retry: c.Retry, agent: c.UserAgent,
+		compared: map[string]*checkpoint.Note{},
 	}
 	if client.http == nil {
 		client.http = &http.Client{Transport: http.DefaultTransport}

@@ -26,7 +26,7 @@ func (c *Client) Leaves(ctx context.Context, visit func(index uint64, leaf [32]b
 	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
 	for from := uint64(0); from < cosigned.Size; from += tile.FullWidth {
 		width := int(min(cosigned.Size-from, tile.FullWidth))
-		raw, err := c.leafTile(ctx, from/tile.FullWidth, width)
+		raw, err := c.hashTile(ctx, "", tile.Path{Index: from / tile.FullWidth, Width: width})
 		if err != nil {
 			return nil, err
 		}
@@ -50,23 +50,22 @@ func (c *Client) Leaves(ctx context.Context, visit func(index uint64, leaf [32]b
 	return cosigned, nil
 }
 
-// leafTile fetches width hashes of a tile of level 0. A tile that has grown full
-// meanwhile begins with them.
-func (c *Client) leafTile(ctx context.Context, index uint64, width int) ([]byte, error) {
-	path := tile.Path{Index: index, Width: width}
+// hashTile fetches a hash tile below a prefix. One that has grown full meanwhile
+// begins with the same hashes.
+func (c *Client) hashTile(ctx context.Context, prefix string, path tile.Path) ([]byte, error) {
 	fetch := func(p tile.Path) (*answer, error) {
-		return c.call(ctx, request{method: http.MethodGet, path: "/" + p.String(), limit: tile.FullWidth * tile.HashSize})
+		return c.call(ctx, request{method: http.MethodGet, path: prefix + "/" + p.String(), limit: tile.FullWidth * tile.HashSize})
 	}
 	got, err := fetch(path)
-	if p, ok := errors.AsType[*Problem](err); ok && p.Status == http.StatusNotFound && width < tile.FullWidth {
+	if p, ok := errors.AsType[*Problem](err); ok && p.Status == http.StatusNotFound && path.Width < tile.FullWidth {
 		// SPEC (tlog-tiles): a partial tile may be gone once the full one is there.
 		got, err = fetch(path.Full())
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(got.body) < width*tile.HashSize {
-		return nil, untrue("tile", got.body, "%d bytes, expected %d hashes", len(got.body), width)
+	if len(got.body) < path.Width*tile.HashSize {
+		return nil, untrue("tile", got.body, "%d bytes, expected %d hashes", len(got.body), path.Width)
 	}
 	return got.body, nil
 }

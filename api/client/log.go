@@ -56,6 +56,9 @@ func (c *Client) Beacon(ctx context.Context) (*statement.Beacon, []byte, error) 
 	if err != nil {
 		return nil, nil, &UntrueError{What: "checkpoint", Answer: d.Checkpoint, Err: err}
 	}
+	if err := c.heads.meet(note); err != nil {
+		return nil, nil, err
+	}
 	return &statement.Beacon{
 		Origin: cosigned.Origin, Size: cosigned.Size, Note: statement.Digest(note.Digest()),
 	}, note.Bytes(), nil

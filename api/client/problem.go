@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/trialog/trialog/api/evidence"
 	"github.com/trialog/trialog/api/statement"
 )
 
@@ -88,12 +89,16 @@ func Unreachable(err error) bool {
 	return errors.As(err, &u) || errors.As(err, &p) && p.Temporary()
 }
 
-// UntrueError says that the server's answer does not verify. Answer, if there is
-// one, is what it gave: it may be evidence.
+// UntrueError says that the server's answer does not verify, or that it
+// contradicts what the log has said before.
 type UntrueError struct {
-	What   string // "receipt", "promise", "checkpoint", …
-	Err    error
+	What string // "receipt", "promise", "checkpoint", …
+	Err  error
+	// Answer, if there is one, is what the server gave.
 	Answer []byte
+	// Evidence, if there is any, shows to others that the log contradicted itself,
+	// or broke a promise. Keep it.
+	Evidence *evidence.Evidence
 }
 
 // Error implements error.

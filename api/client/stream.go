@@ -86,6 +86,7 @@ type Stream struct {
 	client trialogv1.SubmissionServiceClient
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when run has ended
+	heads  heads         // of the receipts that were checked
 
 	slots chan struct{} // one for each submission that Recv has not handed out
 	out   chan *reply   // as long as the window: whoever receives never waits

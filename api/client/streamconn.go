@@ -380,8 +380,10 @@ func (c *connection) final(x *sending, f *trialogv1.StreamFinal) reply {
 		if a.Receipt, err = r.Encode(); err != nil {
 			return &UntrueError{What: "receipt", Err: err}
 		}
-		a.Verdict, err = checkReceipt(c.policy, a.Receipt, a.Identity, a.Index, c.cfg.Now())
-		return err
+		if a.Verdict, err = checkReceipt(c.policy, a.Receipt, a.Identity, a.Index, c.cfg.Now()); err != nil {
+			return err
+		}
+		return c.heads.meet(r.Proof.Note)
 	}}
 }
 

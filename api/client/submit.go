@@ -85,10 +85,23 @@ func (c *Client) acknowledge(
 	default:
 		err = untrue("answer", nil, "it is in state %s", resp.GetState())
 	}
+	if err == nil && a.Receipt != nil {
+		err = c.meetReceipt(a.Receipt)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// meetReceipt holds the checkpoint of a verified receipt against those that this
+// client has met, as far as that takes no further request.
+func (c *Client) meetReceipt(raw []byte) error {
+	r, err := receipt.Parse(raw)
+	if err != nil {
+		return &UntrueError{What: "receipt", Answer: raw, Err: err}
+	}
+	return c.heads.meet(r.Proof.Note)
 }
 
 // checkReceipt verifies a receipt and that it is the one that was asked for.
@@ -151,6 +164,9 @@ func (c *Client) Receipt(ctx context.Context, id statement.Identity) (*Acknowled
 	a := &Acknowledgement{Identity: id, Index: resp.GetIndex(), Receipt: resp.GetReceipt(), Duplicate: true}
 	var err error
 	if a.Verdict, err = checkReceipt(c.policy, a.Receipt, id, a.Index, c.now()); err != nil {
+		return nil, err
+	}
+	if err := c.meetReceipt(a.Receipt); err != nil {
 		return nil, err
 	}
 	return a, nil

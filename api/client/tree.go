@@ -19,12 +19,19 @@ import (
 // maxNote bounds a checkpoint note, in bytes.
 const maxNote = 1 << 20
 
-// Checkpoint fetches the published checkpoint and verifies it.
+// Checkpoint fetches the published checkpoint and verifies it: by the policy, and
+// that it does not contradict the largest one that this client has met. If the
+// larger tree's tiles cannot be read, the policy's witnesses alone vouch for that.
 func (c *Client) Checkpoint(ctx context.Context) (*checkpoint.Cosigned, *checkpoint.Note, error) {
 	if c.policy == nil {
 		return nil, nil, ErrNoPolicy
 	}
-	got, err := c.call(ctx, request{method: http.MethodGet, path: "/checkpoint", limit: maxNote})
+	return c.checkpoint(ctx, "/checkpoint")
+}
+
+// checkpoint is Checkpoint at a path.
+func (c *Client) checkpoint(ctx context.Context, path string) (*checkpoint.Cosigned, *checkpoint.Note, error) {
+	got, err := c.call(ctx, request{method: http.MethodGet, path: path, limit: maxNote})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -35,6 +42,9 @@ func (c *Client) Checkpoint(ctx context.Context) (*checkpoint.Cosigned, *checkpo
 	note, err := checkpoint.Parse(got.body)
 	if err != nil {
 		return nil, nil, &UntrueError{What: "checkpoint", Answer: got.body, Err: err}
+	}
+	if err := c.meet(ctx, note); err != nil {
+		return nil, nil, err
 	}
 	return cosigned, note, nil
 }

@@ -2,8 +2,6 @@ package mirror
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -84,48 +82,7 @@ func (m *Mirror) notNewer(ctx context.Context, next *head) error {
 			return m.fork(ctx, next)
 		}
 	}
-	// Once for each checkpoint of ours: a source has many old notes to show.
-	if m.accused != m.known {
-		if _, err := m.keepEvidence(ctx, Rollback, next); err != nil {
-			return err
-		}
-		m.accused = m.known
-	}
-	return &RollbackError{Had: m.known.Size, Got: next.Size}
-}
-
-// fork keeps the evidence and returns a ForkError.
-func (m *Mirror) fork(ctx context.Context, next *head) error {
-	prefix, err := m.keepEvidence(ctx, Fork, next)
-	if err != nil {
-		return err
-	}
-	return &ForkError{Had: m.known.Size, Got: next.Size, Evidence: prefix}
-}
-
-// keepEvidence writes the two notes, both signed by the log and cosigned by a
-// quorum, under a name that depends on them alone.
-func (m *Mirror) keepEvidence(ctx context.Context, why Reason, other *head) (prefix string, err error) {
-	digest := sha256.Sum256(append(append([]byte(nil), m.known.raw...), other.raw...))
-	prefix = evidencePrefix + string(why) + "/" + hex.EncodeToString(digest[:8]) + "/"
-	if err := m.c.Store.Put(ctx,
-		blob.Object{Key: prefix + "known.note", Data: m.known.raw}, blob.Object{Key: prefix + "other.note", Data: other.raw},
-	); err != nil {
-		return "", fmt.Errorf("keep the evidence: %w", err)
-	}
-	return prefix, nil
-}
-
-// standing returns a ForkError if there is evidence of one.
-func (m *Mirror) standing(ctx context.Context) error {
-	prefix := evidencePrefix + string(Fork) + "/"
-	for key, err := range m.c.Store.List(ctx, prefix) {
-		if err != nil {
-			return fmt.Errorf("open the mirror's store: %w", err)
-		}
-		return &ForkError{Evidence: key}
-	}
-	return nil
+	return m.rollback(ctx, next)
 }
 
 // follow brings the copy to next, whose tree is the source's. In this order, each

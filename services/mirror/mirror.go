@@ -24,29 +24,12 @@ import (
 	"github.com/trialog/trialog/services/internal/tile"
 )
 
-// Source is where a log is read. What it gives is checked here; it bounds the
-// length of objects and the time of a request. tilehttp.Source is one.
-type Source interface {
-	// Get returns the object "checkpoint" or "beacon/<SHA-256 in hex>", or
-	// blob.ErrNotFound.
-	Get(ctx context.Context, key string) ([]byte, error)
-	// At returns the tiles of the tree of size entries, read-only.
-	At(size uint64) blob.Store
-}
-
-// FromStore is a log's own store as a Source: a directory or a bucket that the
-// mirror can read.
-func FromStore(store blob.Store) Source { return stored{store} }
-
-type stored struct{ blob.Store }
-
-// At implements Source.
-func (s stored) At(uint64) blob.Store { return s.Store }
-
 // Config is what New needs. Source, Store, Policy, Origin, Now and Logger must be
 // set.
 type Config struct {
-	Source Source
+	// Source is where the log is read: its own server, another mirror, or a store.
+	// What it gives is checked here.
+	Source tile.Source
 	// Store is the mirror's own. It then holds what a log's store does: tiles, the
 	// published note under "checkpoint", beacons under "beacon/", and beside them
 	// "mirror/target" and "evidence/…".
@@ -73,10 +56,9 @@ const (
 	// maxNote bounds a note in bytes, whatever the source's own limit is.
 	maxNote = 128 << 10
 
-	checkpointKey  = "checkpoint"
-	targetKey      = "mirror/target"
-	evidencePrefix = "evidence/"
-	beaconPrefix   = "beacon/"
+	checkpointKey = "checkpoint"
+	targetKey     = "mirror/target"
+	beaconPrefix  = "beacon/"
 )
 
 // Mirror is the mirror of one shard.
@@ -129,9 +111,6 @@ func New(c Config) (*Mirror, error) {
 	}
 	return &Mirror{c: c, own: tile.NewReader(c.Store), state: State{Reason: Starting}}, nil
 }
-
-// Store returns the mirror's store, from which its copy is served.
-func (m *Mirror) Store() blob.Store { return m.c.Store }
 
 // Run follows the log until ctx ends, and then returns nil. What it cannot read
 // or verify it tries again. After a fork it follows no more: the mirror goes on

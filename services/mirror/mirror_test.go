@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/evidence"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/blob/blobtest"
 	"github.com/trialog/trialog/services/internal/tile"
@@ -21,9 +23,9 @@ import (
 func TestFollows(t *testing.T) {
 	t.Parallel()
 	s, store := newSource(t), blob.NewMemory()
-	c := s.config(mirror.FromStore(s.store), store)
+	c := s.config(tile.FromStore(s.store), store)
 	m := newMirror(t, c)
-	if err := m.Step(t.Context()); !errors.Is(err, blob.ErrNotFound) || m.State().Reason != mirror.Unavailable || m.Ready() == nil {
+	if err := m.Step(t.Context()); !errors.Is(err, blob.ErrNotFound) || m.State().Reason != mirror.Unavailable {
 		t.Errorf("a log without a checkpoint: %v, %+v", err, m.State())
 	}
 	for i, size := range []uint64{0, 1, 19, 250, 256, 512, 600, 3000, 5200} {
@@ -36,7 +38,7 @@ func TestFollows(t *testing.T) {
 		if err := m.Step(t.Context()); err != nil {
 			t.Fatalf("size %d: %v", size, err)
 		}
-		if st := m.State(); st.Reason != mirror.Following || st.Size != size || m.Ready() != nil {
+		if st := m.State(); st.Reason != mirror.Following || st.Size != size {
 			t.Errorf("size %d: %+v", size, st)
 		}
 		s.holds(t, store, note)
@@ -64,7 +66,7 @@ func TestFollows(t *testing.T) {
 func TestMoreSignatures(t *testing.T) {
 	t.Parallel()
 	s, store := newSource(t), blob.NewMemory()
-	m := newMirror(t, s.config(mirror.FromStore(s.store), store))
+	m := newMirror(t, s.config(tile.FromStore(s.store), store))
 	s.grow(t, 20)
 	for range 3 {
 		note := s.publish(t)
@@ -85,7 +87,7 @@ func TestKilledAtEveryWrite(t *testing.T) {
 	a := s.grow(t, 300).writer.Size()
 	count := blobtest.NewFaulty(blob.NewMemory(), 0, blobtest.Lost, false)
 	follow := func(t *testing.T, store blob.Store, check func()) error {
-		m := newMirror(t, s.config(mirror.FromStore(s.store), store))
+		m := newMirror(t, s.config(tile.FromStore(s.store), store))
 		err := m.Step(t.Context())
 		check()
 		return err
@@ -117,14 +119,14 @@ func TestKilledAtEveryWrite(t *testing.T) {
 				// The first step sees the first note, the later ones the second.
 				put(t, s.store, "checkpoint", first)
 				faulty := blobtest.NewFaulty(store, at, fault, dies)
-				m := newMirror(t, s.config(mirror.FromStore(s.store), faulty))
+				m := newMirror(t, s.config(tile.FromStore(s.store), faulty))
 				_ = m.Step(t.Context())
 				published()
 				put(t, s.store, "checkpoint", second)
 				_ = m.Step(t.Context())
 				published()
 				if dies {
-					m = newMirror(t, s.config(mirror.FromStore(s.store), store))
+					m = newMirror(t, s.config(tile.FromStore(s.store), store))
 				}
 				if err := m.Step(t.Context()); err != nil {
 					t.Fatalf("write %d %v, dies=%v: going on: %v", at, fault, dies, err)
@@ -140,11 +142,11 @@ func TestKilledAtEveryWrite(t *testing.T) {
 // after a restart.
 func TestFork(t *testing.T) {
 	t.Parallel()
-	for _, size := range []uint64{100, 250, 299, 300, 301, 700} {
+	for _, size := range []uint64{100, 250, 256, 299, 300, 301, 700} {
 		s, store := newSource(t), blob.NewMemory()
 		s.grow(t, 200).publish(t)
 		note := s.grow(t, 300).publish(t)
-		m := newMirror(t, s.config(mirror.FromStore(s.store), store))
+		m := newMirror(t, s.config(tile.FromStore(s.store), store))
 		if err := m.Step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +160,7 @@ func TestFork(t *testing.T) {
 			t.Fatal(err)
 		}
 		forked := other.publish(t)
-		c := s.config(mirror.FromStore(other.store), store)
+		c := s.config(tile.FromStore(other.store), store)
 		for range 2 { // once in its memory, then in the store
 			m = newMirror(t, c)
 			var fork *mirror.ForkError
@@ -166,23 +168,23 @@ func TestFork(t *testing.T) {
 				if err := m.Step(t.Context()); !errors.As(err, &fork) || m.State().Reason != mirror.Fork {
 					t.Fatalf("fork at size %d: %v, %+v", size, err, m.State())
 				}
-				if m.State().Size != 300 || m.Ready() != nil || !strings.Contains(fork.Error(), "evidence/fork/") {
-					t.Errorf("fork at size %d: %+v, ready %v, %v", size, m.State(), m.Ready(), fork)
+				if m.State().Size != 300 || !strings.Contains(fork.Error(), "evidence/fork/") {
+					t.Errorf("fork at size %d: %+v, %v", size, m.State(), fork)
 				}
 			}
 			s.holds(t, store, note)
 		}
-		evidence := keysOf(t, store, "evidence/fork/")
-		if len(evidence) != 2 {
-			t.Fatalf("fork at size %d: evidence %v", size, evidence)
+		notes, finding := s.evidence(t, store, "fork")
+		kind := evidence.KindInconsistent
+		if size == 300 {
+			kind = evidence.KindFork
 		}
-		a, _ := store.Get(t.Context(), evidence[0])
-		b, _ := store.Get(t.Context(), evidence[1])
-		if !bytes.Equal(a, note) || !bytes.Equal(b, forked) {
-			t.Errorf("fork at size %d: the evidence is not the two notes", size)
+		if !finding.Conclusive || finding.Kind != kind || finding.Against[0].Role != evidence.RoleLog ||
+			!slices.ContainsFunc(notes, sameNote(note)) || !slices.ContainsFunc(notes, sameNote(forked)) {
+			t.Errorf("fork at size %d: %+v", size, finding)
 		}
 		// An honest source again: a person has to decide.
-		m = newMirror(t, s.config(mirror.FromStore(s.store), store))
+		m = newMirror(t, s.config(tile.FromStore(s.store), store))
 		s.grow(t, 800).publish(t)
 		if err := m.Step(t.Context()); m.State().Reason != mirror.Fork {
 			t.Errorf("it follows again: %v", err)
@@ -200,7 +202,7 @@ func TestForkOfTarget(t *testing.T) {
 	s.beacon = nil
 	first := s.publish(t)
 	s.beacon = nil
-	if err := newMirror(t, s.config(mirror.FromStore(s.store), store)).Step(t.Context()); err != nil {
+	if err := newMirror(t, s.config(tile.FromStore(s.store), store)).Step(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	prefix := blob.NewMemory()
@@ -219,7 +221,7 @@ func TestForkOfTarget(t *testing.T) {
 			data, _ := store.Get(t.Context(), key)
 			put(t, copied, key, data)
 		}
-		if err := newMirror(t, s.config(mirror.FromStore(s.store), blobtest.NewFaulty(copied, at, blobtest.Persisted, true))).Step(t.Context()); err == nil {
+		if err := newMirror(t, s.config(tile.FromStore(s.store), blobtest.NewFaulty(copied, at, blobtest.Persisted, true))).Step(t.Context()); err == nil {
 			t.Fatal("nothing failed")
 		}
 		other := newSource(t)
@@ -240,15 +242,14 @@ func TestForkOfTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 		other.publish(t)
-		m := newMirror(t, s.config(mirror.FromStore(other.store), copied))
+		m := newMirror(t, s.config(tile.FromStore(other.store), copied))
 		if err := m.Step(t.Context()); m.State().Reason != mirror.Fork {
 			t.Errorf("write %d: %v, %+v", at, err, m.State())
 		}
 		s.holds(t, copied, first)
-		if evidence := keysOf(t, copied, "evidence/fork/"); len(evidence) == 2 {
-			if a, _ := copied.Get(t.Context(), evidence[0]); !bytes.Equal(a, target) {
-				t.Errorf("write %d: the evidence is not the target", at)
-			}
+		notes, finding := s.evidence(t, copied, "fork")
+		if !finding.Conclusive || finding.Kind != evidence.KindInconsistent || !sameNote(target)(notes[0]) {
+			t.Errorf("write %d: the evidence is not about the target: %+v", at, finding)
 		}
 	}
 }
@@ -260,7 +261,7 @@ func TestRollback(t *testing.T) {
 	s, store := newSource(t), blob.NewMemory()
 	old := [][]byte{s.grow(t, 100).publish(t), s.grow(t, 150).publish(t)}
 	note := s.grow(t, 300).publish(t)
-	c := s.config(mirror.FromStore(s.store), store)
+	c := s.config(tile.FromStore(s.store), store)
 	m := newMirror(t, c)
 	if err := m.Step(t.Context()); err != nil {
 		t.Fatal(err)
@@ -269,21 +270,15 @@ func TestRollback(t *testing.T) {
 		for _, o := range old {
 			put(t, s.store, "checkpoint", o)
 			var rollback *mirror.RollbackError
-			if err := m.Step(t.Context()); !errors.As(err, &rollback) || m.State().Reason != mirror.Rollback || m.Ready() != nil {
+			if err := m.Step(t.Context()); !errors.As(err, &rollback) || m.State().Reason != mirror.Rollback {
 				t.Errorf("%v, %+v", err, m.State())
 			}
 			s.holds(t, store, note)
 		}
 	}
-	evidence := keysOf(t, store, "evidence/rollback/")
-	if len(evidence) != 2 {
-		t.Fatalf("evidence %v", evidence)
-	}
-	if a, _ := store.Get(t.Context(), evidence[0]); !bytes.Equal(a, note) {
-		t.Error("the evidence is not the note that was known")
-	}
-	if b, _ := store.Get(t.Context(), evidence[1]); !bytes.Equal(b, old[0]) {
-		t.Error("the evidence is not the older note")
+	notes, finding := s.evidence(t, store, "rollback")
+	if !sameNote(old[0])(notes[0]) || !sameNote(note)(notes[1]) || finding.Conclusive {
+		t.Errorf("an old note is no contradiction: %+v", finding)
 	}
 	next := s.grow(t, 400).publish(t)
 	if err := m.Step(t.Context()); err != nil {
@@ -347,7 +342,7 @@ func TestConfig(t *testing.T) {
 		"no clock": func(c *mirror.Config) { c.Now = nil }, "no logger": func(c *mirror.Config) { c.Logger = nil },
 		"interval": func(c *mirror.Config) { c.Interval = -1 },
 	} {
-		c := s.config(mirror.FromStore(s.store), blob.NewMemory())
+		c := s.config(tile.FromStore(s.store), blob.NewMemory())
 		change(&c)
 		if _, err := mirror.New(c); err == nil {
 			t.Errorf("%s: taken", name)

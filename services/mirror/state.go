@@ -25,10 +25,10 @@ const (
 	// read again.
 	Unverifiable Reason = "unverifiable"
 	// Rollback: the source has published a checkpoint that is older than what the
-	// mirror has. Both notes are kept as evidence. An old copy in a cache looks
+	// mirror has. Both are kept as evidence. An old copy in a cache looks
 	// the same, so the mirror goes on as soon as the source has caught up.
 	Rollback Reason = "rollback"
-	// Fork: two cosigned checkpoints contradict each other. Both notes are kept as
+	// Fork: two cosigned checkpoints contradict each other. Both are kept as
 	// evidence, and the mirror follows no more, also after a restart, until a
 	// person has removed the evidence.
 	Fork Reason = "fork"
@@ -68,7 +68,7 @@ func (e *RollbackError) Error() string {
 // ForkError says that two cosigned checkpoints contradict each other.
 type ForkError struct {
 	Had, Got uint64 // their sizes; 0 after a restart
-	Evidence string // prefix of the keys under which both notes are kept
+	Evidence string // key of the evidence file (package api/evidence)
 }
 
 // Error implements error.
@@ -86,15 +86,6 @@ func (m *Mirror) State() State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.state
-}
-
-// Ready returns nil if there is a copy to serve, whether or not it is the newest.
-func (m *Mirror) Ready() error {
-	s := m.State()
-	if s.Reason == Damaged || s.Size == 0 && s.Reason != Following {
-		return fmt.Errorf("%s: %s", s.Reason, s.Detail)
-	}
-	return nil
 }
 
 // tell sets the state after a step, and logs if it has changed.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/entry"
+	"github.com/trialog/trialog/api/evidence"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
@@ -251,7 +252,7 @@ func (l *logLines) String() string {
 	return l.buf.String()
 }
 
-func (s *source) config(from mirror.Source, store blob.Store) mirror.Config {
+func (s *source) config(from tile.Source, store blob.Store) mirror.Config {
 	return mirror.Config{
 		Source: from, Store: store, Policy: s.policy, Origin: origin, Now: time.Now,
 		Logger: slog.New(slog.DiscardHandler),
@@ -346,4 +347,26 @@ func (f *flawed) List(context.Context, string) iter.Seq2[string, error] {
 // served is the part of keys that a mirror reads: not what only writers use.
 func served(list []string) []string {
 	return slices.DeleteFunc(list, func(key string) bool { return strings.HasSuffix(key, "/head") })
+}
+
+// evidence reads the one file of evidence that a mirror's store has of a reason.
+func (s *source) evidence(t *testing.T, store blob.Store, reason string) ([]*checkpoint.Note, *evidence.Finding) {
+	t.Helper()
+	keys := keysOf(t, store, "evidence/"+reason+"/")
+	if len(keys) != 1 || !strings.HasSuffix(keys[0], evidence.Ending) {
+		t.Fatalf("evidence %v", keys)
+	}
+	raw, err := store.Get(t.Context(), keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := evidence.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Notes, e.Judge(s.policy)
+}
+
+func sameNote(raw []byte) func(*checkpoint.Note) bool {
+	return func(n *checkpoint.Note) bool { return bytes.Equal(n.Bytes(), raw) }
 }

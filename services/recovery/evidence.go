@@ -2,14 +2,10 @@ package recovery
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/services/internal/blob"
@@ -194,18 +190,18 @@ func (r *recovery) lookTiles(ctx context.Context) error {
 // of. How far promises may go is known from the head even if what was promised
 // has to come from elsewhere.
 func (r *recovery) lookDamaged(ctx context.Context) error {
-	raw, err := r.c.Tiles.Get(ctx, headKey)
+	raw, err := r.c.Tiles.Get(ctx, tile.HeadKey)
 	if err != nil && !errors.Is(err, blob.ErrNotFound) {
 		return err
 	}
 	known := r.evidence
-	if size, root, ok := parseHead(raw); ok {
-		r.report.TilesSize, r.promised = size, size
+	if h, err := tile.ParseHead(raw); err == nil {
+		r.report.TilesSize, r.promised = h.Size, h.Size
 		// Its root counts only if the tiles bear it out.
-		known = append(slices.Clone(known), evidence{"the head of the log's own tiles", size, root, held})
+		known = append(slices.Clone(known), evidence{"the head of the log's own tiles", h.Size, h.Root, held})
 	} else {
 		r.problemf("object %s of the log's own tiles cannot be read: "+
-			"what was promised behind the newest signed checkpoint may be lost", headKey)
+			"what was promised behind the newest signed checkpoint may be lost", tile.HeadKey)
 	}
 	for _, e := range known {
 		if e.size == 0 || r.own != nil && e.size <= r.own.size {
@@ -223,26 +219,6 @@ func (r *recovery) lookDamaged(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// parseHead reads the object that package tile writes last: a header, the size,
-// and the root in base64, each on a line.
-func parseHead(raw []byte) (size uint64, root [32]byte, ok bool) {
-	lines := strings.Split(string(raw), "\n")
-	if len(lines) != 4 || lines[0] != headHeader {
-		return 0, root, false
-	}
-	size, err := strconv.ParseUint(lines[1], 10, 64)
-	if err != nil {
-		return 0, root, false
-	}
-	hash, err := base64.StdEncoding.DecodeString(lines[2])
-	if err != nil || len(hash) != len(root) {
-		return 0, root, false
-	}
-	copy(root[:], hash)
-	again := fmt.Sprintf("%s\n%d\n%s\n", headHeader, size, base64.StdEncoding.EncodeToString(hash))
-	return size, root, again == string(raw)
 }
 
 // place is a copy of the tiles, as far as they verify against a root.

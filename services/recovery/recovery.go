@@ -24,6 +24,7 @@ import (
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/register"
+	"github.com/trialog/trialog/services/internal/tile"
 	"github.com/trialog/trialog/services/internal/tlog"
 )
 
@@ -32,31 +33,10 @@ const (
 	checkpointKey = "checkpoint"
 	candidateKey  = "candidate"
 	beaconPrefix  = "beacon/"
-	// headKey names what package tile writes last; headHeader is its first line.
-	headKey    = "tail/head"
-	headHeader = "trialog-tiles/v1"
 )
 
 // batch is how many entries are read and stored at a time.
 const batch = 1024
-
-// Source is where a copy of the log's tiles is: a *tilehttp.Source, or a store
-// made into one by FromStore. It is trusted for nothing.
-type Source interface {
-	// Get returns the object that a tile store would have under this key, or
-	// blob.ErrNotFound.
-	Get(ctx context.Context, key string) ([]byte, error)
-	// At returns the tiles of the tree of size entries, to be read only.
-	At(size uint64) blob.Store
-}
-
-// FromStore makes a Source of a store that holds a copy of a log's tiles.
-func FromStore(s blob.Store) Source { return storeSource{s} }
-
-type storeSource struct{ blob.Store }
-
-// At implements Source.
-func (s storeSource) At(uint64) blob.Store { return s.Store }
 
 // Config says what is to be recovered, and from what. Run owns none of it; nobody
 // else may use the shard's stores meanwhile.
@@ -72,7 +52,7 @@ type Config struct {
 	// Tiles is the shard's own tile store.
 	Tiles blob.Store
 	// Source is a copy of the tiles, nil if there is none.
-	Source Source
+	Source tile.Source
 	// RecreateRegister makes a register that is missing, at the greatest size
 	// for which there is evidence. Whoever sets it says that no newer checkpoint
 	// exists anywhere: if one does, the log forks, and witnesses refuse it.

@@ -198,7 +198,7 @@ func TestRefused(t *testing.T) {
 		}, recovery.Incomplete, "the checkpoint that the log has signed is at size 650"},
 		{"the source is empty", func(t *testing.T) *shard {
 			s := h.shardOf(t, 0, all, candidate)
-			s.config.Source = recovery.FromStore(blob.NewMemory())
+			s.config.Source = tile.FromStore(blob.NewMemory())
 			return s
 		}, recovery.Incomplete, "no checkpoint"},
 		{"the source is of another shard", func(t *testing.T) *shard {
@@ -207,14 +207,14 @@ func TestRefused(t *testing.T) {
 			s.config.Origin = logName + "/3"
 			s.reg.Set(register.Record{Origin: logName + "/3"})
 			s.config.Tiles = blob.NewMemory()
-			s.config.Source = recovery.FromStore(other.mirrorAt(t, all))
+			s.config.Source = tile.FromStore(other.mirrorAt(t, all))
 			return s
 		}, recovery.OtherLog, logName + "/2"},
 		{"the source's checkpoint has no quorum", func(t *testing.T) *shard {
 			s := h.shardOf(t, 0, all, candidate)
 			m := h.mirrorAt(t, published)
 			put(t, m, "checkpoint", h.sign(t, checkpoint.Checkpoint{Origin: origin, Size: published, Root: h.roots[published]}).Bytes())
-			s.config.Source = recovery.FromStore(m)
+			s.config.Source = tile.FromStore(m)
 			return s
 		}, recovery.Corrupt, "object checkpoint of the source"},
 		{"the source's root is another one at the register's size", func(t *testing.T) *shard {
@@ -369,7 +369,7 @@ func TestFlipped(t *testing.T) {
 			m := h.mirrorAt(t, all)
 			flip(t, m, key)
 			s := h.shardOf(t, 0, 0, first)
-			s.config.Source = recovery.FromStore(m)
+			s.config.Source = tile.FromStore(m)
 			_, err := recovery.Run(t.Context(), s.config)
 			var refused *recovery.RefusedError
 			if !errors.As(err, &refused) || refused.Reason != recovery.Corrupt {
@@ -471,7 +471,7 @@ func TestLiar(t *testing.T) {
 		}
 	}
 	s := h.shardOf(t, all, 0, candidate)
-	s.config.Source = recovery.FromStore(m)
+	s.config.Source = tile.FromStore(m)
 	got, err := recovery.Run(t.Context(), s.config)
 	if err != nil {
 		t.Fatal(err)

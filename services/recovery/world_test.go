@@ -323,7 +323,7 @@ func flip(t testing.TB, s blob.Store, key string) {
 }
 
 // web serves a mirror's store as C2SP tlog-tiles, and beacons as the log does.
-func web(t testing.TB, store blob.Store, size uint64) recovery.Source {
+func web(t testing.TB, store blob.Store, size uint64) tile.Source {
 	t.Helper()
 	reader := tile.NewReader(store)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -50,6 +50,10 @@ func (p *problem) write(w http.ResponseWriter) {
 	_, _ = w.Write(testlog.Must(json.Marshal(p)))
 }
 
+// shardPath is where the tiles of the only shard are, and its checkpoint; they are
+// at the top as well, as it is the active one.
+const shardPath = "/shards/2026"
+
 // ServeHTTP implements http.Handler.
 func (l *Log) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -59,7 +63,7 @@ func (l *Log) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls = append(l.calls, r.Method+" "+r.URL.Path)
-	path := r.URL.Path
+	path := strings.TrimPrefix(r.URL.Path, shardPath)
 	switch {
 	case path == "/v1/log":
 		l.serveLog(w)
@@ -75,6 +79,8 @@ func (l *Log) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.serveDocument(w, r, strings.TrimPrefix(path, "/v1/documents/"), body)
 	case path == "/checkpoint":
 		_, _ = w.Write(l.note())
+	case strings.HasPrefix(path, "/tile/"):
+		l.serveTile(w, strings.TrimPrefix(path, "/"))
 	case strings.HasPrefix(path, "/v1/entries/"):
 		l.serveEntry(w, strings.TrimPrefix(path, "/v1/entries/"))
 	case path == "/v1/proofs/inclusion":
@@ -124,7 +130,7 @@ func (l *Log) serveSubmit(w http.ResponseWriter, r *http.Request, body []byte) {
 	resp := &trialogv1.SubmitResponse{
 		State: trialogv1.State_STATE_FINAL, Identity: id.String(), Index: e.Index, Duplicate: duplicate,
 	}
-	if req.GetWait() == trialogv1.Wait_WAIT_PENDING && !duplicate {
+	if req.GetWait() == trialogv1.Wait_WAIT_PENDING && !duplicate || l.lost(e) {
 		resp.State, resp.Pending = trialogv1.State_STATE_PENDING, l.promise(id, e)
 	} else {
 		resp.Receipt = l.receipt(e)
@@ -138,7 +144,7 @@ func (l *Log) serveSubmit(w http.ResponseWriter, r *http.Request, body []byte) {
 func (l *Log) serveReceipt(w http.ResponseWriter, name string) {
 	id, err := statement.ParseDigest(name)
 	e := l.entries[id]
-	if err != nil || e == nil {
+	if err != nil || e == nil || l.lost(e) {
 		refuse(http.StatusNotFound, "identity", "no such statement is in the log").write(w)
 		return
 	}

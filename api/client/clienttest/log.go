@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/internal/testlog"
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
@@ -48,6 +49,8 @@ type Log struct {
 	release   chan struct{} // lets it go on
 	calls     []string
 	onStream  StreamHook
+	late      uint64                        // seconds that witnesses sign later than usual
+	promises  map[statement.Identity][]byte // as they were made
 }
 
 // New makes an empty log.
@@ -58,6 +61,7 @@ func New() *Log {
 		admins: map[string]*statement.PublicKey{}, chains: map[string]statement.Link{},
 		trials: map[string]statement.Identity{}, notes: map[statement.Digest][]byte{}, known: map[statement.KeyID]*statement.PublicKey{},
 		store: map[statement.Digest][]byte{}, taken: map[statement.Digest]bool{}, held: make(chan struct{}, 16), release: make(chan struct{}, 16),
+		promises: map[statement.Identity][]byte{},
 	}
 }
 
@@ -96,25 +100,34 @@ func (l *Log) note() []byte {
 	if size == 0 {
 		return nil
 	}
-	n := l.world.Note(l.world.First, size)
+	n := l.newest()
 	l.notes[statement.Digest(n.Digest())] = n.Bytes()
 	return n.Bytes()
 }
 
 // receipt makes the receipt of an entry under the newest checkpoint.
 func (l *Log) receipt(e *testlog.Logged) []byte {
-	note := l.world.Note(l.world.First, l.world.First.Size())
-	return testlog.Must(l.world.Receipt(e, note).Encode())
+	return testlog.Must(l.world.Receipt(e, l.newest()).Encode())
 }
 
-// promise makes the pending record of an entry.
+// newest is the newest checkpoint, of one entry at least.
+func (l *Log) newest() *checkpoint.Note {
+	s := l.world.First
+	return s.Note(s.Size(), l.world.Cosign(s.Time(s.Size())+l.late)...)
+}
+
+// promise makes the pending record of an entry; of a lost one it repeats it.
 func (l *Log) promise(id statement.Identity, e *testlog.Logged) []byte {
+	if made := l.promises[id]; l.lost(e) && made != nil {
+		return made
+	}
 	received := time.Unix(int64(l.world.First.Time(e.Index)), 0) //nolint:gosec // far below the limit
 	p := &receipt.Pending{
 		Log: Name, Origin: l.world.First.Origin, Identity: id, Index: e.Index,
 		LeafHash: statement.Digest(leafHash(l.world.First.Entries[e.Index])), Received: received, Deadline: received.Add(time.Minute),
 	}
-	return testlog.Must(p.Sign(l.pending))
+	l.promises[id] = testlog.Must(p.Sign(l.pending))
+	return l.promises[id]
 }
 
 // add judges a statement and appends it.

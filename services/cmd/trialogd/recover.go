@@ -16,6 +16,7 @@ import (
 	"github.com/trialog/trialog/services/config"
 	"github.com/trialog/trialog/services/internal/blob/bucket"
 	"github.com/trialog/trialog/services/internal/register"
+	"github.com/trialog/trialog/services/internal/tile"
 	"github.com/trialog/trialog/services/internal/tilehttp"
 	"github.com/trialog/trialog/services/internal/tlog"
 	"github.com/trialog/trialog/services/internal/tlog/backend"
@@ -184,7 +185,7 @@ func isFolder(path string) bool {
 }
 
 // openSource opens the copy of the tiles to recover from; nil if none was named.
-func openSource(ctx context.Context, from, shard string, several bool) (recovery.Source, func() error, error) {
+func openSource(ctx context.Context, from, shard string, several bool) (tile.Source, func() error, error) {
 	nothing := func() error { return nil }
 	at, err := sourceOf(from, shard, several)
 	if err != nil || at == "" {
@@ -198,7 +199,7 @@ func openSource(ctx context.Context, from, shard string, several bool) (recovery
 	if err != nil {
 		return nil, nothing, err
 	}
-	return recovery.FromStore(store), store.Close, nil
+	return tile.FromStore(store), store.Close, nil
 }
 
 // setAside renames the folder of a store, so that nothing is deleted.

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/trialog/trialog/api/checkpoint"
@@ -16,6 +14,7 @@ import (
 	"github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/register"
+	tiles "github.com/trialog/trialog/services/internal/tile"
 )
 
 // The names of a shard's objects beside its tiles.
@@ -23,8 +22,6 @@ const (
 	checkpointKey = "checkpoint"
 	candidateKey  = "candidate"
 	beaconPrefix  = "beacon/"
-	tailPrefix    = "tail/"
-	tailHead      = tailPrefix + "head"
 	tilePrefix    = "tile/"
 )
 
@@ -204,31 +201,25 @@ func (c *checker) registered(ctx context.Context, cosigned, signed *checkpoint.C
 	return &rec, nil
 }
 
-// tailHead reads how far the tiles go. Its format is that of package tile.
+// tailHead reads how far the tiles go.
 func (c *checker) tailHead(ctx context.Context, h *heads) error {
-	raw, err := c.get(ctx, tailHead)
+	raw, err := c.get(ctx, tiles.HeadKey)
 	if err != nil {
 		return err
 	}
 	if raw == nil {
 		if h.head.Size > 0 {
-			c.find(fsck.Finding{Kind: fsck.KindMissing, Object: tailHead, Detail: "there is no such object"})
+			c.find(fsck.Finding{Kind: fsck.KindMissing, Object: tiles.HeadKey, Detail: "there is no such object"})
 		}
 		return nil
 	}
-	lines := strings.Split(string(raw), "\n")
-	m := &mark{kind: KindHead, object: tailHead, claim: "the tiles' head holds"}
-	if len(lines) == 4 {
-		root, rerr := base64.StdEncoding.DecodeString(lines[2])
-		m.size, err = strconv.ParseUint(lines[1], 10, 63)
-		if again := fmt.Appendf(nil, "trialog-tiles/v1\n%d\n%s\n", m.size, lines[2]); err == nil && rerr == nil &&
-			len(root) == 32 && bytes.Equal(again, raw) && base64.StdEncoding.EncodeToString(root) == lines[2] {
-			m.root = [32]byte(root)
-			h.marks = append(h.marks, m)
-			return nil
-		}
+	if head, err := tiles.ParseHead(raw); err == nil && head.Size>>63 == 0 {
+		h.marks = append(h.marks, &mark{
+			kind: KindHead, object: tiles.HeadKey, size: head.Size, root: head.Root, claim: "the tiles' head holds",
+		})
+		return nil
 	}
-	c.find(fsck.Finding{Kind: KindHead, Object: tailHead, Length: int64(len(raw)), Detail: "is not written as it should be"})
+	c.find(fsck.Finding{Kind: KindHead, Object: tiles.HeadKey, Length: int64(len(raw)), Detail: "is not written as it should be"})
 	return nil
 }
 
@@ -239,7 +230,7 @@ func (c *checker) objects(ctx context.Context, size uint64) error {
 			return fmt.Errorf("list the tiles' objects: %w", err)
 		}
 		switch {
-		case key == checkpointKey || key == candidateKey || strings.HasPrefix(key, tailPrefix):
+		case key == checkpointKey || key == candidateKey || strings.HasPrefix(key, tiles.TailPrefix):
 		case strings.HasPrefix(key, beaconPrefix):
 			if err := c.beacon(ctx, key); err != nil {
 				return err

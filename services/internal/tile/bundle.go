@@ -37,7 +37,7 @@ func (t *Tree) bundle(ctx context.Context, index uint64, width int) (*bundle, er
 		return t.r.wholeBundle(ctx, index, width, full.String())
 	}
 	whole := func() (*bundle, error) {
-		return t.r.wholeBundle(ctx, index, width, tailKey(Path{Entries: true, Index: index, Width: have}))
+		return t.r.wholeBundle(ctx, index, width, TailKey(Path{Entries: true, Index: index, Width: have}))
 	}
 	pieces := func() (*bundle, error) { return t.r.segmentedBundle(ctx, index, width) }
 	forms := []func() (*bundle, error){whole, pieces}

@@ -82,7 +82,7 @@ func (e *edge) tails(old *edge, segmented, settled bool) []tail {
 		if p.Width == 0 {
 			continue
 		}
-		t := tail{key: tailKey(p), content: func(from int) []byte {
+		t := tail{key: TailKey(p), content: func(from int) []byte {
 			return nodes.appendRange(nil, from/HashSize, nodes.width)
 		}}
 		if before := old.tilePath(level); before.Index == p.Index {
@@ -107,7 +107,7 @@ func (e *edge) bundleTails(old *edge, segmented, anew bool) []tail {
 		from = len(old.bundle)
 	}
 	if !segmented {
-		return []tail{{key: tailKey(bundle), from: from, content: func(from int) []byte { return e.bundle[from:] }}}
+		return []tail{{key: TailKey(bundle), from: from, content: func(from int) []byte { return e.bundle[from:] }}}
 	}
 	var tails []tail
 	for n, start := 0, 0; start < len(e.bundle); n++ {
@@ -143,7 +143,7 @@ func (e *edge) tailKeys(segmented bool) []string {
 	keys := e.bundleKeys(segmented)
 	for level := range e.tiles {
 		if p := e.tilePath(level); p.Width > 0 {
-			keys = append(keys, tailKey(p))
+			keys = append(keys, TailKey(p))
 		}
 	}
 	return keys
@@ -156,7 +156,7 @@ func (e *edge) bundleKeys(segmented bool) []string {
 		return nil
 	}
 	if !segmented {
-		return []string{tailKey(p)}
+		return []string{TailKey(p)}
 	}
 	var keys []string
 	for n := range segments(p.Width) {

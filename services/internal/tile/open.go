@@ -25,57 +25,57 @@ func OpenWriter(ctx context.Context, store blob.Store) (*Writer, error) {
 	}
 	e, err := loadEdge(ctx, store, h)
 	if err != nil {
-		return nil, fmt.Errorf("open tiles at size %d: %w", h.size, err)
+		return nil, fmt.Errorf("open tiles at size %d: %w", h.Size, err)
 	}
-	w := &Writer{store: store, edge: e, root: h.root}
+	w := &Writer{store: store, edge: e, root: h.Root}
 	w.grow, _ = store.(blob.Extender)
 	if err := w.sweep(ctx); err != nil {
-		return nil, fmt.Errorf("open tiles at size %d: remove old tails: %w", h.size, err)
+		return nil, fmt.Errorf("open tiles at size %d: remove old tails: %w", h.Size, err)
 	}
 	return w, nil
 }
 
 // readHead reads the head, or writes the first one if the store has no tiles.
-func readHead(ctx context.Context, store blob.Store) (head, error) {
-	data, err := store.Get(ctx, headKey)
+func readHead(ctx context.Context, store blob.Store) (Head, error) {
+	data, err := store.Get(ctx, HeadKey)
 	if errors.Is(err, blob.ErrNotFound) {
-		for _, prefix := range []string{"tile/", tailPrefix} {
+		for _, prefix := range []string{"tile/", TailPrefix} {
 			for key, err := range store.List(ctx, prefix) {
 				if err != nil {
-					return head{}, err
+					return Head{}, err
 				}
-				return head{}, &CorruptError{Object: headKey, Reason: "missing, although there is " + key}
+				return Head{}, &CorruptError{Object: HeadKey, Reason: "missing, although there is " + key}
 			}
 		}
-		h := head{root: EmptyRoot()}
-		return h, store.Put(ctx, blob.Object{Key: headKey, Data: h.format()})
+		h := Head{Root: EmptyRoot()}
+		return h, store.Put(ctx, blob.Object{Key: HeadKey, Data: h.Encode()})
 	}
 	if err != nil {
-		return head{}, err
+		return Head{}, err
 	}
-	h, err := parseHead(data)
+	h, err := ParseHead(data)
 	if err != nil {
-		return head{}, &CorruptError{Object: headKey, Reason: err.Error()}
+		return Head{}, &CorruptError{Object: HeadKey, Reason: err.Error()}
 	}
 	return h, nil
 }
 
 // loadEdge reads and checks the right edge of the tree of h.
-func loadEdge(ctx context.Context, store blob.Store, h head) (*edge, error) {
+func loadEdge(ctx context.Context, store blob.Store, h Head) (*edge, error) {
 	r := NewReader(store)
 	// The reader checks the growing tiles against the root.
-	t, err := r.Tree(ctx, h.size, h.root)
+	t, err := r.Tree(ctx, h.Size, h.Root)
 	if err != nil {
 		return nil, err
 	}
-	e := &edge{size: h.size, tiles: make([]*nodes, len(t.edge))}
+	e := &edge{size: h.Size, tiles: make([]*nodes, len(t.edge))}
 	for level := range t.edge {
 		e.tiles[level] = new(nodes)
 		if t.edge[level] != nil {
 			e.tiles[level] = t.edge[level]
 		}
 		// … and the last full tile of each level against the hash above it.
-		if index, _ := tile.Edge(h.size, level); index > 0 {
+		if index, _ := tile.Edge(h.Size, level); index > 0 {
 			if _, err := t.finder().tile(ctx, level, index-1); err != nil {
 				return nil, err
 			}
@@ -84,7 +84,7 @@ func loadEdge(ctx context.Context, store blob.Store, h head) (*edge, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	index, width := tile.Edge(h.size, 0)
+	index, width := tile.Edge(h.Size, 0)
 	if index > 0 {
 		last := Path{Entries: true, Index: index - 1, Width: FullWidth}
 		if _, err := t.BundleBytes(ctx, last); err != nil {

@@ -2,6 +2,8 @@ package tile
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/trialog/trialog/api/tile"
 )
@@ -26,17 +28,43 @@ const (
 // Path names a hash tile or an entry bundle, full or partial.
 type Path = tile.Path
 
-// tailKey returns the key of the object that holds the tile while it grows. All
+// TailKey returns the key of the object that holds the tile while it grows. All
 // tails lie in one directory, so that making them durable syncs one directory.
-func tailKey(p Path) string {
+func TailKey(p Path) string {
 	if p.Entries {
-		return fmt.Sprintf("%sentries-%d", tailPrefix, p.Index)
+		return fmt.Sprintf("%sentries-%d", TailPrefix, p.Index)
 	}
-	return fmt.Sprintf("%s%d-%d", tailPrefix, p.Level, p.Index)
+	return fmt.Sprintf("%s%d-%d", TailPrefix, p.Level, p.Index)
+}
+
+// ParseTail reads a key that TailKey wrote, and no other: how much of the tile there
+// is, it does not say, and the width is 0.
+func ParseTail(key string) (Path, bool) {
+	name, ok := strings.CutPrefix(key, TailPrefix)
+	if !ok {
+		return Path{}, false
+	}
+	level, index, ok := strings.Cut(name, "-")
+	if !ok {
+		return Path{}, false
+	}
+	n, err := strconv.ParseUint(index, 10, 56)
+	if err != nil || strconv.FormatUint(n, 10) != index {
+		return Path{}, false
+	}
+	p := Path{Index: n, Entries: level == "entries"}
+	if !p.Entries {
+		l, err := strconv.ParseUint(level, 10, 3)
+		if err != nil || strconv.FormatUint(l, 10) != level {
+			return Path{}, false
+		}
+		p.Level = int(l)
+	}
+	return p, true
 }
 
 // segmentKey returns the key of the n-th piece of a growing bundle, where it is
 // kept in pieces.
 func segmentKey(index uint64, n int) string {
-	return fmt.Sprintf("%sentries-%d-%d", tailPrefix, index, n)
+	return fmt.Sprintf("%sentries-%d-%d", TailPrefix, index, n)
 }

@@ -201,7 +201,7 @@ func (r *Reader) rawTile(ctx context.Context, p Path) (key string, raw []byte, e
 	if p.Width < FullWidth {
 		// The writer removes a tail only after the full tile is in place, so one of
 		// the two is always there.
-		keys = []string{tailKey(p), keys[0]}
+		keys = []string{TailKey(p), keys[0]}
 	}
 	key, data, err := r.rawObject(ctx, keys...)
 	if err != nil {

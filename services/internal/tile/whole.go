@@ -3,8 +3,6 @@ package tile
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 
 	"github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/blob"
@@ -17,8 +15,8 @@ type Whole struct{ blob.Store }
 
 // Get implements blob.Store.
 func (w Whole) Get(ctx context.Context, key string) ([]byte, error) {
-	index, ok := bundleIndex(key)
-	if !ok {
+	p, ok := ParseTail(key)
+	if !ok || !p.Entries {
 		return w.Store.Get(ctx, key)
 	}
 	if _, grows := w.Store.(blob.Extender); grows {
@@ -26,7 +24,7 @@ func (w Whole) Get(ctx context.Context, key string) ([]byte, error) {
 			return data, err
 		}
 	}
-	data, err := w.join(ctx, index)
+	data, err := w.join(ctx, p.Index)
 	if len(data) > 0 || err != nil {
 		return data, err
 	}
@@ -53,14 +51,4 @@ func (w Whole) join(ctx context.Context, index uint64) ([]byte, error) {
 		all = append(all, data[:length]...)
 	}
 	return all, nil
-}
-
-// bundleIndex reads the key of a growing bundle that is one object.
-func bundleIndex(key string) (index uint64, ok bool) {
-	digits, ok := strings.CutPrefix(key, tailPrefix+"entries-")
-	if !ok {
-		return 0, false
-	}
-	index, err := strconv.ParseUint(digits, 10, 64)
-	return index, err == nil && strconv.FormatUint(index, 10) == digits
 }

@@ -140,8 +140,8 @@ func (w *Writer) persist(ctx context.Context, next *edge, root Hash, full []blob
 		// An earlier Append may have failed and yet left its head. Take that
 		// back before the tails under it change: else a crash in between could
 		// leave a head whose tails are gone.
-		old := head{w.edge.size, w.root}
-		if err := w.store.Put(ctx, blob.Object{Key: headKey, Data: old.format()}); err != nil {
+		old := Head{w.edge.size, w.root}
+		if err := w.store.Put(ctx, blob.Object{Key: HeadKey, Data: old.Encode()}); err != nil {
 			return fmt.Errorf("restore the head: %w", err)
 		}
 	}
@@ -156,8 +156,8 @@ func (w *Writer) persist(ctx context.Context, next *edge, root Hash, full []blob
 			return fmt.Errorf("write tails: %w", err)
 		}
 	}
-	h := head{next.size, root}
-	if err := w.store.Put(ctx, blob.Object{Key: headKey, Data: h.format()}); err != nil {
+	h := Head{next.size, root}
+	if err := w.store.Put(ctx, blob.Object{Key: HeadKey, Data: h.Encode()}); err != nil {
 		return fmt.Errorf("write the head: %w", err)
 	}
 	return nil
@@ -200,11 +200,11 @@ func (w *Writer) sweep(ctx context.Context) error {
 	current := w.edge.tailKeys(w.segmented())
 	foreign := w.edge.bundleKeys(!w.segmented())
 	var garbage []string
-	for key, err := range w.store.List(ctx, tailPrefix) {
+	for key, err := range w.store.List(ctx, TailPrefix) {
 		switch {
 		case err != nil:
 			return err
-		case key == headKey || slices.Contains(current, key):
+		case key == HeadKey || slices.Contains(current, key):
 		case !w.settled && slices.Contains(foreign, key):
 			w.foreign = append(w.foreign, key)
 		default:

@@ -13,13 +13,13 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/trialog/trialog/api/tile"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/run"
+	stored "github.com/trialog/trialog/services/internal/tile"
 )
 
 const (
@@ -30,7 +30,6 @@ const (
 
 	checkpointKey = "checkpoint"
 	beaconPrefix  = "beacon/"
-	tailPrefix    = "tail/"
 )
 
 // ErrReadOnly is returned by every method that would write, and by List.
@@ -206,11 +205,10 @@ type view struct {
 
 // Get implements blob.Store.
 func (v *view) Get(ctx context.Context, key string) ([]byte, error) {
-	name, tail := strings.CutPrefix(key, tailPrefix)
-	if !tail {
+	if !strings.HasPrefix(key, stored.TailPrefix) {
 		return v.s.Get(ctx, key)
 	}
-	p, ok := parseTail(name)
+	p, ok := stored.ParseTail(key)
 	if !ok {
 		return nil, fmt.Errorf("%s at %s: %w", key, v.s, blob.ErrNotFound)
 	}
@@ -220,28 +218,6 @@ func (v *view) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("%s at %s: %w", key, v.s, blob.ErrNotFound)
 	}
 	return v.s.first(ctx, key, []place{tilePlace(p)})
-}
-
-// parseTail reads the name of a growing object as package tile writes it:
-// "entries-<index>" or "<level>-<index>". It returns false for any other.
-func parseTail(name string) (tile.Path, bool) {
-	level, index, ok := strings.Cut(name, "-")
-	if !ok {
-		return tile.Path{}, false
-	}
-	n, err := strconv.ParseUint(index, 10, 56)
-	if err != nil || strconv.FormatUint(n, 10) != index {
-		return tile.Path{}, false
-	}
-	p := tile.Path{Index: n, Entries: level == "entries"}
-	if !p.Entries {
-		l, err := strconv.ParseUint(level, 10, 3)
-		if err != nil || strconv.FormatUint(l, 10) != level {
-			return tile.Path{}, false
-		}
-		p.Level = int(l)
-	}
-	return p, true
 }
 
 // Put implements blob.Store: it returns ErrReadOnly.

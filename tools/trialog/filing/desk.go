@@ -67,6 +67,12 @@ func (d *Desk) File(ctx context.Context, r *Request, wait client.Wait) (*Result,
 		return nil, err
 	}
 	defer func() { _ = unlock() }()
+	res, err := d.file(ctx, r, wait)
+	return res, KeepEvidence(r.Base, err, d.Now())
+}
+
+// file is File, by the one who does so.
+func (d *Desk) file(ctx context.Context, r *Request, wait client.Wait) (*Result, error) {
 	if err := d.check(r); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,14 @@ import (
 func (d *Desk) finish(ctx context.Context, r *Request, w *work, ack *client.Acknowledgement) (*Result, error) {
 	res := &Result{Request: r, Index: ack.Index, Identity: ack.Identity}
 	if ack.Promise != nil {
+		earlier, err := d.checkPromise(ctx, r, ack)
+		if err != nil {
+			return nil, err
+		}
+		if earlier != nil { // it has the earlier deadline
+			res.Promise, res.Index = earlier, earlier.Index
+			return res, nil
+		}
 		res.Promise = ack.Promise
 		return res, folder.WriteFile(r.Base+PromiseEnding, ack.Pending, 0o644)
 	}
@@ -33,6 +41,10 @@ func (d *Desk) finish(ctx context.Context, r *Request, w *work, ack *client.Ackn
 	check := func(raw []byte) (*verify.Verdict, error) { return d.verify(r, raw) }
 	if res.Verdict, err = putReceipt(r.Base+ReceiptEnding, ack.Receipt, res.Verdict, check); err != nil {
 		return nil, err
+	}
+	// The receipt is there by now, whatever became of an earlier promise.
+	if _, err := d.checkPromise(ctx, r, ack); err != nil {
+		return res, err
 	}
 	if r.Document != nil && !r.Sealed {
 		err := d.Client.PutDocument(ctx, r.Document, r.Statement.MediaType, ack.Identity)
@@ -237,6 +249,15 @@ func Refresh(ctx context.Context, c *client.Client, old []byte) (*client.Acknowl
 	after, err := receipt.Parse(ack.Receipt)
 	if err != nil {
 		return nil, nil, err
+	}
+	// Two receipts are two tree heads, and one must begin with the other.
+	if before.Proof.Note.Checkpoint().Origin == after.Proof.Note.Checkpoint().Origin {
+		// What could not be found out is no contradiction; the receipt was verified.
+		if e, _ := c.Compare(ctx, before.Proof.Note, after.Proof.Note); e != nil {
+			return nil, nil, &client.UntrueError{
+				What: "checkpoint", Answer: ack.Receipt, Evidence: e, Err: errors.New("it contradicts the one of the receipt in the file"),
+			}
+		}
 	}
 	if !bytes.Equal(before.Entry, after.Entry) {
 		return nil, nil, &client.UntrueError{
