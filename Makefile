@@ -33,6 +33,14 @@ build: ## build bin/trialog, bin/trialogd and bin/hammer, static
 	$(GOBUILD) -o bin/hammer ./tools/hammer
 	$(GOBUILD) -o bin/trialogd ./services/cmd/trialogd
 
+.PHONY: build-pkcs11
+build-pkcs11: ## build bin/trialogd-pkcs11, which takes keys from PKCS#11 tokens; needs a C compiler, not static
+	CGO_ENABLED=1 $(GO) build -tags pkcs11 -trimpath -ldflags '-s -w' -o bin/trialogd-pkcs11 ./services/cmd/trialogd
+
+.PHONY: build-kms
+build-kms: ## build bin/trialogd-kms, static, which takes keys from Vault and from the KMS of clouds
+	$(GOBUILD) -tags kms -o bin/trialogd-kms ./services/cmd/trialogd
+
 ##@ Check
 
 .PHONY: test
@@ -43,7 +51,7 @@ test-needs:
 	@tools/testneeds.sh
 
 .PHONY: test-go
-test-go: test-race test-plain test-e2e test-bench ## all Go tests, without the linters
+test-go: test-race test-plain test-keys test-e2e test-bench ## all Go tests, without the linters
 
 # The three groups are disjoint; together they are every package of the module.
 .PHONY: test-race
@@ -53,6 +61,12 @@ test-race:
 .PHONY: test-plain
 test-plain:
 	$(GOTEST) $(COUNT) -timeout 20m $$($(GO) list ./... | grep -v -E '^[^/]+/[^/]+/[^/]+/(services|e2e|api/client)(/|$$)')
+
+# Keys in a PKCS#11 token and in a KMS, which only builds with these tags know.
+.PHONY: test-keys
+test-keys:
+	$(GOTEST) $(RACE) $(COUNT) -timeout 20m -tags pkcs11,kms ./services/internal/signing/...
+	$(GOTEST) $(COUNT) -timeout 20m -tags pkcs11 -run '^TestWitnessWithToken$$|^TestScripts$$/^key$$' ./services/cmd/trialogd
 
 # Never from the cache: the harness builds and starts programs that the cache does not see.
 .PHONY: test-e2e
@@ -68,6 +82,7 @@ test-bench:
 lint: $(LINT) $(BUF) ## go vet, golangci-lint, lint and breaking changes of the protos
 	$(GO) vet ./...
 	$(LINT) run
+	$(LINT) run --build-tags pkcs11,kms ./services/internal/signing/... ./services/cmd/trialogd/...
 	$(BUF) lint
 	tools/protobreaking.sh $(BUF)
 

@@ -6,13 +6,14 @@ set -eu
 
 # command | Debian package | suite that needs it
 needs='
-cc|gcc|race detector (tests run without it)
-cc|libc6-dev|race detector (tests run without it)
+cc|gcc|race detector (tests run without it), keys in PKCS#11 tokens
+cc|libc6-dev|race detector (tests run without it), keys in PKCS#11 tokens
 curl|curl|e2e: the main job with curl, jq and openssl alone
 git|git|breaking changes of the protos
 jq|jq|e2e: the main job with curl, jq and openssl alone
 openssl|openssl|e2e: the main job with curl, jq and openssl alone
 postgres|postgresql|the back end on PostgreSQL
+softhsm2-util|softhsm2|keys in PKCS#11 tokens
 '
 
 # Debian keeps the servers of PostgreSQL off the path.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/trialog/trialog/api/checkpoint"
-	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/services/config"
 )
 
@@ -144,30 +141,4 @@ func (d disk) syncFolder(path string) error {
 		return fmt.Errorf("sync folder %s: %w", path, err)
 	}
 	return nil
-}
-
-// readLogKey reads a key that signs checkpoints.
-func readLogKey(path string) (*checkpoint.SigningKey, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	k, err := checkpoint.ParseSigningKey(string(bytes.TrimSuffix(raw, []byte("\n"))))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
-}
-
-// readKey reads a key that signs statements.
-func readKey(path string) (*statement.PrivateKey, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	k, err := statement.ParsePrivateKey(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
 }
