@@ -30,24 +30,6 @@ type Source interface {
 	Offset(ctx context.Context) (offset, uncertainty time.Duration, err error)
 }
 
-// Func makes a Source of a function.
-func Func(name string, offset func(context.Context) (offset, uncertainty time.Duration, err error)) Source {
-	return &funcSource{name: name, offset: offset}
-}
-
-type funcSource struct {
-	name   string
-	offset func(context.Context) (time.Duration, time.Duration, error)
-}
-
-// Name implements Source.
-func (s *funcSource) Name() string { return s.name }
-
-// Offset implements Source.
-func (s *funcSource) Offset(ctx context.Context) (offset, uncertainty time.Duration, err error) {
-	return s.offset(ctx)
-}
-
 // ErrDisagrees is what a *DisagreementError matches.
 var ErrDisagrees = errors.New("the clock disagrees with the sources of time")
 
@@ -81,6 +63,7 @@ type opinion struct {
 	known  bool // it has been asked successfully, and not too long ago
 	wrong  bool // the clock is off by more than it may be
 	offset time.Duration
+	slack  time.Duration // by how much the offset may be off either way by now
 }
 
 // verdict counts opinions: verified if a majority of all of them says that the

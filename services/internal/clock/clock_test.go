@@ -87,6 +87,22 @@ func (s *source) set(change func(*source)) {
 	change(s)
 }
 
+// funcSource is a source whose answers a function gives.
+type funcSource struct {
+	name   string
+	offset func(context.Context) (offset, uncertainty time.Duration, err error)
+}
+
+func fromFunc(name string, offset func(context.Context) (offset, uncertainty time.Duration, err error)) clock.Source {
+	return &funcSource{name, offset}
+}
+
+func (s *funcSource) Name() string { return s.name }
+
+func (s *funcSource) Offset(ctx context.Context) (offset, uncertainty time.Duration, err error) {
+	return s.offset(ctx)
+}
+
 type world struct {
 	*machine
 	sources []*source
@@ -302,7 +318,7 @@ func TestDefaultMonotonic(t *testing.T) {
 	right := func(context.Context) (offset, uncertainty time.Duration, err error) { return -shift, 0, nil }
 	g, err := clock.New(clock.Config{
 		Now: now, Logger: slog.New(slog.DiscardHandler),
-		Sources: []clock.Source{clock.Func("a", right), clock.Func("b", right), clock.Func("c", right)},
+		Sources: []clock.Source{fromFunc("a", right), fromFunc("b", right), fromFunc("c", right)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -364,7 +380,7 @@ func TestRun(t *testing.T) {
 // TestRunEnds: Run ends while a source hangs, as soon as that gives up.
 func TestRunEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	hangs := clock.Func("hangs", func(ctx context.Context) (offset, uncertainty time.Duration, err error) {
+	hangs := fromFunc("hangs", func(ctx context.Context) (offset, uncertainty time.Duration, err error) {
 		cancel()
 		<-ctx.Done()
 		return 0, 0, ctx.Err()

@@ -133,22 +133,21 @@ func (g *Guard) base() (base int64, monotonic time.Duration) {
 func (g *Guard) Check() (verified bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	opinions := g.opinions()
+	opinions := g.opinions(g.base())
 	verified, err = verdict(opinions)
 	g.report(opinions, verified, err)
 	return verified, err
 }
 
-// opinions holds every answer against the clock as it is now.
-func (g *Guard) opinions() []opinion {
-	base, now := g.base()
+// opinions holds every answer against a clock with this base, now.
+func (g *Guard) opinions(base int64, now time.Duration) []opinion {
 	list := make([]opinion, len(g.answers))
 	for i, a := range g.answers {
 		o := opinion{name: g.c.Sources[i].Name()}
 		if age := now - a.at; a.known && age <= g.c.MaxAge {
 			o.known, o.offset = true, time.Duration(a.base-base)
-			drift := time.Duration(age.Seconds() * float64(maxDrift))
-			o.wrong = o.offset.Abs() > g.c.Tolerance+a.uncertainty+drift
+			o.slack = a.uncertainty + time.Duration(age.Seconds()*float64(maxDrift))
+			o.wrong = o.offset.Abs() > g.c.Tolerance+o.slack
 		}
 		list[i] = o
 	}
@@ -218,9 +217,9 @@ type State struct {
 func (g *Guard) States() []State {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, now := g.base()
+	base, now := g.base()
 	states := make([]State, len(g.answers))
-	for i, o := range g.opinions() {
+	for i, o := range g.opinions(base, now) {
 		a := g.answers[i]
 		states[i] = State{Source: o.name, Known: o.known, Err: a.err}
 		if o.known {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,21 +18,6 @@ import (
 // it "MUST immediately reduce its polling interval". A server that changes its
 // mind is asked again after this time.
 const kissPause = time.Hour
-
-// ParseSource makes the source that a configuration names. The only kind is
-// "ntp://host" or "ntp://host:port". now is the clock that is compared.
-func ParseSource(s string, now func() time.Time) (Source, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "ntp" || u.Hostname() == "" || u.User != nil ||
-		strings.TrimPrefix(s, "ntp://") != u.Host || strings.Contains(u.Hostname(), ":") != strings.HasPrefix(u.Host, "[") {
-		return nil, errors.New("source of time: expected ntp://host or ntp://host:port")
-	}
-	port := u.Port()
-	if port == "" {
-		port = "123"
-	}
-	return NewNTP(net.JoinHostPort(u.Hostname(), port), now)
-}
 
 // NTP is a server of the Network Time Protocol (RFC 5905), asked as a client
 // without authentication. Its answers must carry the question's random transmit

@@ -77,7 +77,7 @@ func good(question []byte, now time.Time) []byte {
 
 func ask(t *testing.T, s *ntpServer, now func() time.Time) (offset, uncertainty time.Duration, err error) {
 	t.Helper()
-	source, err := clock.ParseSource("ntp://"+s.address, now)
+	source, err := clock.Parser{Now: now}.Parse("ntp://" + s.address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,14 +190,15 @@ func TestSilentNTP(t *testing.T) {
 	}
 }
 
-func TestParseSource(t *testing.T) {
+func TestParseNTP(t *testing.T) {
 	m := new(machine)
+	p := clock.Parser{Now: m.now}
 	for s, want := range map[string]string{
 		"ntp://time.test": "ntp://time.test:123", "ntp://time.test:1123": "ntp://time.test:1123",
 		"ntp://192.0.2.1": "ntp://192.0.2.1:123", "ntp://[2001:db8::1]": "ntp://[2001:db8::1]:123",
 		"ntp://[2001:db8::1]:5": "ntp://[2001:db8::1]:5",
 	} {
-		if got, err := clock.ParseSource(s, m.now); err != nil || got.Name() != want {
+		if got, err := p.Parse(s); err != nil || got.Name() != want {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
@@ -206,7 +207,7 @@ func TestParseSource(t *testing.T) {
 		"ntp://time.test#a", "ntp://user@time.test", "ntp://user:secret@time.test", "https://time.test", "ntp://time.test:port",
 		"ntp://time.test:123:4", "ntp://%zz", "NTP://time.test",
 	} {
-		if got, err := clock.ParseSource(s, m.now); err == nil {
+		if got, err := p.Parse(s); err == nil {
 			t.Errorf("%q was taken for %s", s, got.Name())
 		}
 	}

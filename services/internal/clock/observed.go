@@ -12,8 +12,9 @@ import (
 // the tolerance within it.
 const observedAge = 10 * time.Minute
 
-// Observed is a source that is told time stamps instead of asking for them: those
-// of a witness's cosignatures, which come with every checkpoint anyway.
+// Observed puts together the time stamps that a source gives, such as those of a
+// witness's cosignatures, which are to the second: several of them, at different
+// moments, say more than each alone.
 type Observed struct {
 	name      string
 	now       func() time.Time
@@ -41,7 +42,11 @@ func (o *Observed) Begin() time.Duration { return o.monotonic() }
 // after begin, cut to a multiple of granularity (a second for cosignatures).
 // The longer the answer took, the less it says.
 func (o *Observed) Observe(begin time.Duration, stamp time.Time, granularity time.Duration) {
-	at := o.monotonic()
+	o.between(begin, o.monotonic(), stamp, granularity)
+}
+
+// between is Observe for an answer that was there at a moment in the past.
+func (o *Observed) between(begin, at time.Duration, stamp time.Time, granularity time.Duration) {
 	took := at - begin
 	if took < 0 || granularity < 0 {
 		return
@@ -49,12 +54,17 @@ func (o *Observed) Observe(begin time.Duration, stamp time.Time, granularity tim
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	uncertainty := took/2 + granularity/2
-	if o.known && o.uncertaintyAt(at) < uncertainty {
-		return // what is known says more
+	base := stamp.Add(granularity/2).UnixNano() - int64(at-took/2)
+	if o.known && at >= o.at {
+		// Both observations are right, so the truth is in both of their
+		// intervals; if these have nothing in common, the source was set.
+		was := int64(o.uncertaintyAt(at))
+		low, high := max(base-int64(uncertainty), o.base-was), min(base+int64(uncertainty), o.base+was)
+		if low <= high {
+			base, uncertainty = low+(high-low)/2, time.Duration((high-low+1)/2)
+		}
 	}
-	middle := stamp.Add(granularity / 2).UnixNano()
-	o.known, o.at, o.uncertainty = true, at, uncertainty
-	o.base = middle - int64(at-took/2)
+	o.known, o.at, o.base, o.uncertainty = true, at, base, uncertainty
 }
 
 // uncertaintyAt returns how far the kept observation may be off by now.
