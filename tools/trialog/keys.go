@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,7 @@ import (
 
 func (p *program) keygenCommand() *cobra.Command {
 	var p256 bool
-	var out string
+	var out, public string
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "Make a signing key",
@@ -30,16 +31,18 @@ written to a file that only you may read, never over one that is there.
 trialog init makes the first key by itself. A further one is made here, on the
 device that is to use it, and enrolled with trialog key enrol.`,
 		Example: `  trialog keygen -o laptop.pem
-  trialog keygen --p256 -o laptop.pem`,
+  trialog keygen --p256 -o laptop.pem
+  trialog keygen -o anna.pem --public anna.pub.pem`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return p.keygen(p256, out) },
+		RunE: func(*cobra.Command, []string) error { return p.keygen(p256, out, public) },
 	}
 	cmd.Flags().BoolVar(&p256, "p256", false, "make an ECDSA P-256 key, for devices that know no Ed25519")
 	cmd.Flags().StringVarP(&out, "out", "o", "key.pem", "`file` of the new key")
+	cmd.Flags().StringVar(&public, "public", "", "`file` of its public half, to give to others")
 	return cmd
 }
 
-func (p *program) keygen(p256 bool, out string) error {
+func (p *program) keygen(p256 bool, out, public string) error {
 	key, err := p.newKey(p256)
 	if err != nil {
 		return err
@@ -52,6 +55,12 @@ func (p *program) keygen(p256 bool, out string) error {
 		return fmt.Errorf("--out: %s is there already; a key is never written over", out)
 	} else if err != nil {
 		return err
+	}
+	if public != "" {
+		half := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key.Public().DER()})
+		if err := folder.WriteFile(public, half, 0o644); err != nil {
+			return err
+		}
 	}
 	p.printf("made the %s key %s\n  key id %s\n", key.Public().Algorithm(), out, key.ID())
 	return nil
@@ -71,7 +80,7 @@ func (p *program) newKey(p256 bool) (*statement.PrivateKey, error) {
 func (p *program) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
-		Short: "Enrol further keys of your organisation",
+		Short: "Enrol and revoke keys of your organisation",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -88,7 +97,7 @@ the role admin; FILE is the new private key, which signs too.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.enrol(cmd.Context(), args[0], roles) },
 	}
 	enrol.Flags().StringSliceVar(&roles, "role", nil, "`roles` of the key: "+rolesText())
-	cmd.AddCommand(enrol)
+	cmd.AddCommand(enrol, p.revokeCommand())
 	return cmd
 }
 

@@ -37,6 +37,10 @@ type program struct {
 	dir       string // where it was started
 	getenv    func(string) string
 
+	// caveat is what every verdict must carry because of the trust bundle that was
+	// read; empty if nothing.
+	caveat string
+
 	// Flags that every command has.
 	config   string
 	retryFor time.Duration
@@ -86,8 +90,8 @@ Exit codes: 0 done or verified, 1 not verified, 2 wrong usage or refused,
 	root.PersistentFlags().DurationVar(&p.retryFor, "retry-for", 30*time.Second,
 		"how long to try again while the log does not answer")
 	root.AddCommand(p.initCommand(), p.keygenCommand(), p.keyCommand(), p.submitCommand(), p.sealCommand(),
-		p.batchCommand(), p.revealCommand(), p.receiptCommand(), p.verifyCommand(), p.fsckCommand(), p.logCommand(),
-		p.kindsCommand())
+		p.batchCommand(), p.revealCommand(), p.receiptCommand(), p.verifyCommand(), p.fsckCommand(), p.logCommand(), p.evidenceCommand(),
+		p.kindsCommand(), p.policyCommand(), p.trustCommand(), p.keyringCommand())
 	return root
 }
 
@@ -126,7 +130,11 @@ func (p *program) complain(about string, err error) {
 	}
 	fmt.Fprintf(p.errs, "trialog: %s%s\n", about, message(err))
 	var untrue *client.UntrueError
+	var kept *filing.EvidenceError
 	switch {
+	case errors.As(err, &kept):
+		fmt.Fprintf(p.errs, "%s shows to anybody that the log contradicted itself or broke a promise: "+
+			"keep it, and give it to a witness or a regulator.\n", kept.Path)
 	case errors.As(err, &untrue):
 		fmt.Fprintln(p.errs, "The log answered something that cannot be true by your policy. Nothing of it was kept.")
 		fmt.Fprintln(p.errs, "Repeat the command later; if it stays so, tell the log's operator and a witness.")

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +21,7 @@ import (
 
 func (p *program) receiptCommand() *cobra.Command {
 	var out string
+	var anchored bool
 	cmd := &cobra.Command{
 		Use:   "receipt FILE.receipt|IDENTITY…",
 		Short: "Fetch an up-to-date receipt",
@@ -29,18 +32,25 @@ before it takes the place of the old one, which it never does for another entry.
 A later receipt may prove a later time only. One that does never replaces a
 receipt that proves an earlier time; --out keeps both.
 
+With --anchored the new receipt is under a checkpoint that was anchored: public
+witnesses have cosigned it, and time-stamp authorities have dated it, at their own
+pace. It goes beside the old one, as NAME.anchored.receipt. If the log anchors its
+checkpoints and this entry is too young, the command says when to ask again.
+
 A statement is named by its receipt, by its document, or by its identity (see
 trialog verify --details).`,
 		Example: `  trialog receipt protocol.pdf.receipt
+  trialog receipt protocol.pdf.receipt --anchored
   trialog receipt 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --out lost.receipt`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return p.receipts(cmd.Context(), args, out) },
+		RunE: func(cmd *cobra.Command, args []string) error { return p.receipts(cmd.Context(), args, out, anchored) },
 	}
 	cmd.Flags().StringVar(&out, "out", "", "`file` for the new receipt (default: the old one, or entry-N.receipt)")
+	cmd.Flags().BoolVar(&anchored, "anchored", false, "ask for the receipt under an anchored checkpoint")
 	return cmd
 }
 
-func (p *program) receipts(ctx context.Context, names []string, out string) error {
+func (p *program) receipts(ctx context.Context, names []string, out string, anchored bool) error {
 	if out != "" && len(names) > 1 {
 		return errors.New("--out: is for one receipt")
 	}
@@ -54,7 +64,12 @@ func (p *program) receipts(ctx context.Context, names []string, out string) erro
 	}
 	worst := 0
 	for _, name := range names {
-		if err := p.refresh(ctx, c, policy, name, out); err != nil {
+		renew := p.refresh
+		if anchored {
+			renew = p.anchor
+		}
+		if err := renew(ctx, c, policy, name, out); err != nil {
+			err = filing.KeepEvidence(strings.TrimSuffix(name, filing.ReceiptEnding), err, p.now())
 			p.complain(name, err)
 			worst = max(worst, code(err))
 		}
@@ -76,13 +91,7 @@ func (p *program) refresh(ctx context.Context, c *client.Client, policy *verify.
 		}
 		return p.putReceipt(out, ack.Receipt, ack.Verdict)
 	}
-	if folder.Exists(name + filing.ReceiptEnding) {
-		name += filing.ReceiptEnding
-	}
-	old, err := folder.Read(name, receipt.MaxSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("expected a receipt file or an identity of 64 digits: %w", err)
-	}
+	name, old, err := readOld(name)
 	if err != nil {
 		return err
 	}
@@ -114,4 +123,77 @@ func (p *program) putReceipt(path string, raw []byte, v *verify.Verdict) error {
 	}
 	p.printf("%s: entry %d, %s, %s, %s\n", path, v.Inclusion.Index, words.What(v), words.When(v), words.Seen(v))
 	return nil
+}
+
+// readOld reads the receipt that a name stands for, and returns its file.
+func readOld(name string) (file string, raw []byte, err error) {
+	if folder.Exists(name + filing.ReceiptEnding) {
+		name += filing.ReceiptEnding
+	}
+	raw, err = folder.Read(name, receipt.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, fmt.Errorf("expected a receipt file or an identity of 64 digits: %w", err)
+	}
+	return name, raw, err
+}
+
+// anchoredEnding is that of a receipt under an anchored checkpoint, which lies
+// beside the one that proves an earlier time.
+const anchoredEnding = ".anchored" + filing.ReceiptEnding
+
+// anchor fetches the receipt of an entry under an anchored checkpoint.
+func (p *program) anchor(ctx context.Context, c *client.Client, policy *verify.Policy, name, out string) error {
+	var old []byte
+	if id, err := statement.ParseDigest(name); err == nil {
+		ack, err := c.Receipt(ctx, id)
+		if err != nil {
+			return err
+		}
+		old, name = ack.Receipt, fmt.Sprintf("entry-%d%s", ack.Index, filing.ReceiptEnding)
+	} else if name, old, err = readOld(name); err != nil {
+		return err
+	}
+	ack, err := c.Anchored(ctx, old)
+	if err != nil {
+		return err
+	}
+	before, err := receipt.Parse(old)
+	if err != nil {
+		return err
+	}
+	after, err := receipt.Parse(ack.Receipt)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(before.Entry, after.Entry) {
+		return &client.UntrueError{
+			What: "receipt", Answer: ack.Receipt, Err: errors.New("it is of another entry than the one in the file"),
+		}
+	}
+	// The record was not sent.
+	after.Record = before.Record
+	raw, err := after.Encode()
+	if err != nil {
+		return err
+	}
+	v, err := verify.Verify(verify.Input{Receipt: raw, Policy: policy, StatementOnly: true, Now: p.now()})
+	if err != nil {
+		return &client.UntrueError{What: "receipt", Err: err, Answer: raw}
+	}
+	if out == "" {
+		out = strings.TrimSuffix(strings.TrimSuffix(name, filing.ReceiptEnding), ".anchored") + anchoredEnding
+	}
+	if err := folder.WriteFile(out, raw, 0o644); err != nil {
+		return err
+	}
+	p.printf("%s: entry %d, ANCHORED at size %d (%d time-stamp %s), %s, %s, %s\n", out, v.Inclusion.Index,
+		after.Proof.Note.Checkpoint().Size, len(after.Tokens), tokens(len(after.Tokens)), words.What(v), words.When(v), words.Seen(v))
+	return nil
+}
+
+func tokens(n int) string {
+	if n == 1 {
+		return "token"
+	}
+	return "tokens"
 }

@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			log := clienttest.New()
-			server := httptest.NewServer(log)
+			server := httptest.NewServer(anchoring(log))
 			env.Defer(server.Close)
 			env.Values[logKey{}] = log
 			env.Setenv("SERVER", server.URL)
@@ -64,6 +64,8 @@ func TestScripts(t *testing.T) {
 			"mode":      mode,
 			"corrupt":   corrupt,
 			"plain":     plainWords,
+
+			"fingerprint": fingerprint,
 		},
 	})
 }

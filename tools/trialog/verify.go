@@ -35,19 +35,21 @@ whom, and between which times. FILE is left out for statements that have no
 document.
 
 The policy says which log and which witnesses you believe. It must reach you by
-another way than the receipt. It has two halves, POLICY and POLICY.json. In a
-work folder the pinned one is the default.
+another way than the receipt. It has two halves, POLICY and POLICY.json; or it
+is in a trust bundle, with the keyring (see trialog trust). In a work folder the
+pinned one is the default.
 
 Exit codes: 0 verified, 1 not verified, 2 wrong usage or an unreadable file.`,
 		Example: `  trialog verify protocol.pdf protocol.pdf.receipt --policy log.policy
   trialog verify consent.pdf consent.pdf.receipt --policy log.policy --opening consent.pdf.opening
-  trialog verify protocol.pdf protocol.pdf.receipt --policy log.policy -o json`,
+  trialog verify protocol.pdf protocol.pdf.receipt --policy log.policy -o json
+  trialog verify protocol.pdf protocol.pdf.receipt --trust pinned.trust`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(_ *cobra.Command, args []string) error { return p.verify(args, o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.policy, "policy", "", "policy `file` to judge by")
-	f.StringVar(&o.trust, "trust", "", "`file` with the second half of the policy (default: POLICY.json)")
+	f.StringVar(&o.trust, "trust", "", trustFlag)
 	f.StringVar(&o.opening, "opening", "", "opening `file` of a sealed document (default: FILE.opening, if it is there)")
 	f.StringVar(&o.keyring, "keyring", "", "keyring `file` of an auditor, to check the signer's key")
 	f.BoolVar(&o.statementOnly, "statement-only", false, "judge the receipt without its document")
@@ -62,6 +64,9 @@ func (p *program) verify(args []string, o verifyOptions) error {
 		return err
 	}
 	v, err := verify.Verify(in)
+	if p.caveat != "" {
+		v.Caveats = append(v.Caveats, p.caveat)
+	}
 	if err != nil && v.Failure.Link == verify.LinkDocument && in.Document == nil {
 		return errors.New("this receipt is of a document: give the FILE before the RECEIPT, or --statement-only")
 	}
@@ -85,7 +90,11 @@ func (p *program) evidence(args []string, o verifyOptions) (verify.Input, error)
 		return in, err
 	}
 	var err error
-	if in.Policy, err = p.judge(o); err != nil {
+	if b, err := p.bundle(o); err != nil {
+		return in, err
+	} else if b != nil {
+		in.Policy, in.Keyring = b.Policy(), b.Keyring()
+	} else if in.Policy, err = p.judge(o); err != nil {
 		return in, err
 	}
 	if in.Receipt, err = folder.Read(args[len(args)-1], receipt.MaxSize+1); err != nil {
@@ -123,7 +132,11 @@ func (p *program) evidence(args []string, o verifyOptions) (verify.Input, error)
 func (p *program) judge(o verifyOptions) (*verify.Policy, error) {
 	switch {
 	case o.policy == "" && o.trust != "":
-		return nil, errors.New("--trust: is the second half of --policy, which is missing")
+		b, err := p.bundle(o)
+		if err != nil {
+			return nil, err
+		}
+		return b.Policy(), nil
 	case o.policy == "":
 		f, err := p.folder()
 		if err != nil {
@@ -142,6 +155,9 @@ func (p *program) report(v *verify.Verdict, details bool) {
 		p.printf("%s\n", words.Verified(v))
 		if v.Statement.Grade == statement.Received {
 			p.printf("  note: %s\n", words.Grade(v))
+		}
+		for _, stamp := range words.TimeStamps(v) {
+			p.printf("  %s\n", stamp)
 		}
 		p.notes(v, "")
 	} else {
@@ -183,9 +199,26 @@ func (p *program) details(v *verify.Verdict) {
 	for _, b := range []struct {
 		name  string
 		bound *verify.Bound
-	}{{"signed not before", v.NotBefore}, {"logged not after", v.NotAfter}} {
+	}{
+		{"signed not before", v.NotBefore},
+		{"logged not after", v.NotAfter},
+		{"without the time-stamps: logged not after", v.CosignedNotAfter},
+	} {
 		if b.bound != nil {
 			p.printf("  %s %s, by the %s\n", b.name, words.Time(b.bound.Time), b.bound.Source)
 		}
+	}
+	for _, s := range v.TimeStamps {
+		p.printf("  %s: %s", words.TimeStamp(s), s.Status)
+		if s.Serial != "" {
+			p.printf(", number %s", s.Serial)
+		}
+		if !s.NotAfter.IsZero() {
+			p.printf(", alone: logged not after %s", words.Time(s.NotAfter))
+		}
+		if s.Reason != "" {
+			p.printf(", because: %s", s.Reason)
+		}
+		p.printf("\n")
 	}
 }

@@ -215,7 +215,7 @@ func (g *set) acceptedSpellings() {
 	t := g.First.Time(size)
 	g.verify("unknown-key-on-note", "a signature line by a key that the policy does not know is ignored", "",
 		g.plain(g.First.Note(size, append(g.Cosign(t), testlog.Cosign{Key: stranger, Time: t})...)))
-	g.verify("extra-and-tokens", "the proof's extra line and tokens are carried along; tokens are not evaluated", "",
+	g.verify("extra-and-tokens", "the proof's extra line is carried along, and so is a token that cannot be read", "",
 		g.plain(g.Final, func(r *receipt.Receipt) {
 			r.Proof.Extra = []byte("carried along")
 			r.Tokens = [][]byte{[]byte("not a token")}

@@ -43,6 +43,9 @@ func Files() (map[string][]byte, error) {
 		g.records()
 		g.promises()
 		g.logLists()
+		g.timeStamps()
+		g.trustBundles()
+		g.evidence()
 	})
 	if err := errors.Join(append(g.wrong, err)...); err != nil {
 		return nil, err

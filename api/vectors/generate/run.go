@@ -94,6 +94,9 @@ func operations() map[string]func(*inputs, *Outcome) error {
 		"vkey": runVkey, "policy": runPolicy, "cosigned": runCosigned, "tlog-proof": runProof, "receipt": runReceipt,
 		"record": runRecord, "batch": runBatch, "request": runRequest, "pending": runPending,
 		"loglist": runLogList, "loglist-follows": runLogListFollows,
+		"token":        runToken,
+		"trust-bundle": runTrustBundle, "trust-bundle-follows": runTrustBundleFollows,
+		"evidence": runEvidence,
 	}
 }
 
