@@ -26,10 +26,19 @@ import (
 //	    {
 //	      "origin": "log.example.org/2026",
 //	      "keys": ["log.example.org/2026+…", "log.example.org/2026+…"],
-//	      "rate": {"per_minute": 120, "burst": 20}
+//	      "rate": {"per_minute": 120, "burst": 20},
+//	      "url": "https://log.example.org/shards/2026",
+//	      "mirrors": ["https://mirror.example.net/shards/2026"]
 //	    }
-//	  ]
+//	  ],
+//	  "log_lists": [
+//	    {"url": "https://log.example.org/v1/loglist", "keys": ["MFkwEwYH…"], "rate": {"per_minute": 120, "burst": 20}}
+//	  ],
+//	  "peers": ["https://witness.example.com"],
+//	  "quarantine": {"answers": 2, "fresh_answers": 3}
 //	}
+//
+// Only name, key_files, state_file, and one of logs and log_lists are needed.
 type Witness struct {
 	// Listen is the TCP address of the add-checkpoint and read interface,
 	// host:port. Empty means "127.0.0.1:8090": a witness is put behind a TLS
@@ -43,7 +52,9 @@ type Witness struct {
 	// KeyFiles are paths of files with one signing key each
 	// ("PRIVATE+KEY+name+id+key"): one Ed25519 cosignature key (0x04), one
 	// ML-DSA-44 key (0x06), or both, which is what new deployments should have.
-	// The files are secret; the witness refuses one that others can read.
+	// The files are secret; the witness refuses one that others can read. A key
+	// in a PKCS#11 token or a KMS is named by its reference instead, such as
+	// "pkcs11:…" or "awskms://…".
 	KeyFiles []string `json:"key_files"`
 
 	// StateFile is the path of the one file that holds what was cosigned. It is
@@ -51,8 +62,54 @@ type Witness struct {
 	// can be made to cosign a fork: never restore it from a backup.
 	StateFile string `json:"state_file"`
 
-	// Logs are the logs that the witness follows; no other log is answered.
-	Logs []WitnessLog `json:"logs"`
+	// Logs are logs that the witness follows by name. They win over what a list
+	// says. Those that neither this nor a list names are not answered.
+	Logs []WitnessLog `json:"logs,omitempty"`
+
+	// LogLists are signed lists of logs (package loglist): every shard in them is
+	// followed, also those that are announced later.
+	LogLists []WitnessLogList `json:"log_lists,omitempty"`
+
+	// Peers are base URLs of other witnesses' read interface (C2SP tlog-witness).
+	// At the start each is asked for what it has cosigned; see Quarantine.
+	Peers []string `json:"peers,omitempty"`
+
+	// Quarantine says how much must have been heard at the start before a log's
+	// checkpoints are cosigned. Absent means the defaults.
+	Quarantine *WitnessQuarantine `json:"quarantine,omitempty"`
+}
+
+// WitnessQuarantine says how many of a log's sources must have answered before
+// anything of the log is cosigned. Its sources are its url, its mirrors and all
+// peers. "There is nothing" is an answer.
+type WitnessQuarantine struct {
+	// Answers is for a log of which the state file holds a checkpoint. Zero means
+	// a majority; more than there are means all.
+	Answers int `json:"answers,omitempty"`
+
+	// FreshAnswers is for a log of which the state file holds nothing: it is new,
+	// or the file was lost. Zero means all.
+	FreshAnswers int `json:"fresh_answers,omitempty"`
+}
+
+// WitnessLogList is a signed list of the shards of one log.
+type WitnessLogList struct {
+	// URL is where the list is fetched, over http or https.
+	URL string `json:"url,omitempty"`
+
+	// File is a path that the list is read from instead.
+	File string `json:"file,omitempty"`
+
+	// Log is the name of the log whose list it is, such as "log.example.org".
+	// Empty means that of the first list that comes.
+	Log string `json:"log,omitempty"`
+
+	// Keys are the public keys that may sign the list, each the base64 of its
+	// DER (SubjectPublicKeyInfo).
+	Keys []string `json:"keys"`
+
+	// Rate is each listed shard's, as in WitnessLog.
+	Rate *WitnessRate `json:"rate,omitempty"`
 }
 
 // WitnessLog is one log that a witness follows.
@@ -68,6 +125,14 @@ type WitnessLog struct {
 	// Rate limits how often the log may have a grown tree cosigned. Absent
 	// means no limit.
 	Rate *WitnessRate `json:"rate,omitempty"`
+
+	// URL is the prefix under which the log serves its checkpoint and tiles (C2SP
+	// tlog-tiles). Without it, mirrors and peers nothing can be found out after a
+	// loss of the state file.
+	URL string `json:"url,omitempty"`
+
+	// Mirrors are prefixes under which others serve the same.
+	Mirrors []string `json:"mirrors,omitempty"`
 }
 
 // WitnessRate is a token bucket.
@@ -136,8 +201,11 @@ func (c *Witness) Validate() error {
 	if c.StateFile == "" {
 		return fail("state_file", "expected a path, got nothing")
 	}
-	if len(c.Logs) == 0 {
-		return fail("logs", "expected at least one log")
+	if len(c.Logs)+len(c.LogLists) == 0 {
+		return fail("logs", "expected at least one log, or one in log_lists")
+	}
+	if field, problem := c.checkSources(); problem != "" {
+		return fail(field, "%s", problem)
 	}
 	seen := make(map[string]int, len(c.Logs))
 	for i := range c.Logs {
@@ -166,14 +234,16 @@ func (l *WitnessLog) check() (field, problem string) {
 			return fmt.Sprintf("keys[%d]", i), "expected a verifier key, name+id+key"
 		}
 	}
-	if l.Rate == nil {
-		return "", ""
+	if field, problem := l.Rate.check(); problem != "" {
+		return "rate." + field, problem
 	}
-	if l.Rate.PerMinute < 1 || l.Rate.PerMinute > maxWitnessRate {
-		return "rate.per_minute", fmt.Sprintf("expected 1 to %d, got %d", maxWitnessRate, l.Rate.PerMinute)
+	if problem := checkPrefix(l.URL); l.URL != "" && problem != "" {
+		return "url", problem
 	}
-	if l.Rate.Burst < 0 || l.Rate.Burst > maxWitnessRate {
-		return "rate.burst", fmt.Sprintf("expected 0 to %d, got %d", maxWitnessRate, l.Rate.Burst)
+	for i, u := range l.Mirrors {
+		if problem := checkPrefix(u); problem != "" {
+			return fmt.Sprintf("mirrors[%d]", i), problem
+		}
 	}
 	return "", ""
 }

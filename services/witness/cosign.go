@@ -3,6 +3,7 @@ package witness
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,7 +28,7 @@ func (w *Witness) addCheckpoint(ctx context.Context, req *addRequest) answer {
 	c := req.note.Checkpoint()
 	// SPEC: "If the checkpoint origin is unknown, the witness MUST respond with
 	// a 404 Not Found." Nothing about an unknown origin is kept or logged.
-	l := w.logs[c.Origin]
+	l := w.table.Load().byOrigin[c.Origin]
 	if l == nil {
 		return refuse(http.StatusNotFound, "unknown-origin", "checkpoint", errors.New("expected the origin of a configured log"))
 	}
@@ -35,7 +36,10 @@ func (w *Witness) addCheckpoint(ctx context.Context, req *addRequest) answer {
 	if err != nil {
 		return refuse(http.StatusForbidden, "untrusted", "checkpoint", err)
 	}
-	var ans answer
+	ans, waits := l.gate.refusal(c)
+	if waits {
+		return ans
+	}
 	// SPEC: "checking the old size against the latest checkpoint and persisting
 	// the new checkpoint must be performed atomically". One transaction holds
 	// the comparison, the signing and the record.
@@ -45,6 +49,9 @@ func (w *Witness) addCheckpoint(ctx context.Context, req *addRequest) answer {
 	})
 	switch {
 	case err == nil:
+		if ans.status == http.StatusOK {
+			l.gate.passed(c)
+		}
 		return ans
 	case errors.Is(err, errClock):
 		w.log.ErrorContext(ctx, "nothing is cosigned because of the clock", "origin", c.Origin, "error", err)
@@ -142,7 +149,7 @@ func (w *Witness) cosign(
 	if rec != nil && rec.Size == req.note.Checkpoint().Size {
 		// Signed this very second: the same answer again. So repetitions, which
 		// anybody can send, cost one write a second at most, and need no token.
-		if lines := w.own(recNote); t == last && len(lines) == len(w.keys) && bytes.Equal(text, recNote.Text()) {
+		if lines := w.own(recNote); len(lines) == len(w.keys) && signedAt(lines, t) && bytes.Equal(text, recNote.Text()) {
 			return cosigned(lines), false, nil
 		}
 	} else if wait, ok := l.bucket.take(now); !ok {
@@ -195,6 +202,17 @@ func (w *Witness) own(n *checkpoint.Note) []checkpoint.Signature {
 		}
 	}
 	return lines
+}
+
+// signedAt tells whether all lines are of one time. They are the witness's own,
+// which begin with their time.
+func signedAt(lines []checkpoint.Signature, t uint64) bool {
+	for _, line := range lines {
+		if len(line.Bytes) < 8 || binary.BigEndian.Uint64(line.Bytes) != t {
+			return false
+		}
+	}
+	return true
 }
 
 // signingTime is the time of a cosignature after one of time last, in Unix

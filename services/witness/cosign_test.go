@@ -220,7 +220,7 @@ func TestEvidence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.logs[testOrigin].trusted(n); err != nil || n.Checkpoint().Size != 5 {
+		if _, err := w.table.Load().byOrigin[testOrigin].trusted(n); err != nil || n.Checkpoint().Size != 5 {
 			t.Errorf("not a signed head of size 5: %v", err)
 		}
 	}
@@ -259,7 +259,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 
 func TestUnknownOriginsCostNoState(t *testing.T) {
 	w := open(t, testConfig(t, newClock()))
-	logs := len(w.logs)
+	logs := len(w.table.Load().byOrigin)
 	w.state.hook = func(string) error { return errors.New("written") }
 	for i := range 500 {
 		c := checkpoint.Checkpoint{Origin: fmt.Sprint("stranger.example/", i), Size: 5}
@@ -267,8 +267,8 @@ func TestUnknownOriginsCostNoState(t *testing.T) {
 			t.Fatalf("status %d", rec.Code)
 		}
 	}
-	if len(w.logs) != logs || len(w.byHash) != logs {
-		t.Errorf("%d and %d logs in memory, want %d", len(w.logs), len(w.byHash), logs)
+	if len(w.table.Load().byOrigin) != logs || len(w.table.Load().byHash) != logs {
+		t.Errorf("%d and %d logs in memory, want %d", len(w.table.Load().byOrigin), len(w.table.Load().byHash), logs)
 	}
 	err := w.state.view(func(tx *bbolt.Tx) error {
 		for _, name := range []string{logsBucket, evidenceBucket} {

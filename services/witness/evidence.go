@@ -23,6 +23,12 @@ const (
 	// can make one; with a log that cannot prove consistency later, it is
 	// evidence too.
 	Unproven EvidenceKind = "unproven"
+	// Inconsistent is conclusive by itself: the hashes show that the tree of one
+	// signed checkpoint does not begin with that of the other.
+	Inconsistent EvidenceKind = "inconsistent"
+	// Double is two roots at one size that the witness's own key signed. Its state
+	// was lost or put back, or its key is in other hands too.
+	Double EvidenceKind = "double"
 )
 
 // maxEvidence bounds the journal for each log and kind. When it is full, the
@@ -40,13 +46,16 @@ type Evidence struct {
 	Kind EvidenceKind `json:"kind"`
 	// Seen is when it was refused, by the witness's clock, in Unix seconds.
 	Seen int64 `json:"seen"`
-	// Old and Proof are the request's; each hash has 32 bytes.
+	// Old and Proof are the request's; each hash has 32 bytes. With Inconsistent
+	// the proof is what leads from the smaller to the larger tree, as
+	// evidence.NewInconsistent wants it.
 	Old   uint64   `json:"old,string"`
 	Proof [][]byte `json:"proof,omitempty"`
 	// Refused is the refused checkpoint: a note with the log's signatures.
 	Refused []byte `json:"refused"`
-	// Recorded is the newest checkpoint that was cosigned before: a note with
-	// the log's and the witness's signatures. Empty if there was none.
+	// Recorded is what it was held against: the newest checkpoint that was
+	// cosigned before, a note with the log's and the witness's signatures, or one
+	// that a source showed. Empty if there was none.
 	Recorded []byte `json:"recorded,omitempty"`
 }
 
@@ -83,23 +92,9 @@ func journal(tx *bbolt.Tx, c checkpoint.Checkpoint, e *Evidence) (wrote bool, er
 // Evidence returns the journal of refused checkpoints of one log: forks first,
 // each kind by size. It is empty for a log that never gave cause.
 func (w *Witness) Evidence(origin string) ([]Evidence, error) {
-	var out []Evidence
-	err := w.state.view(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(evidenceBucket)).Bucket([]byte(origin))
-		if b == nil {
-			return nil
-		}
-		return b.ForEach(func(_, raw []byte) error {
-			var e Evidence
-			if err := json.Unmarshal(raw, &e); err != nil {
-				return fmt.Errorf("decoding: %w", err)
-			}
-			out = append(out, e)
-			return nil
-		})
-	})
+	j, err := w.state.journal(origin)
 	if err != nil {
-		return nil, fmt.Errorf("reading the journal of %q: %w", origin, err)
+		return nil, err
 	}
-	return out, nil
+	return j.Entries, nil
 }

@@ -28,7 +28,7 @@ type answer struct {
 	contentType string
 	body        []byte
 	allow       string        // methods, for 405
-	retryAfter  time.Duration // for 429
+	retryAfter  time.Duration // 0 for no header, but with 429
 }
 
 // problem is RFC 9457's body.
@@ -90,7 +90,7 @@ func (a answer) write(rw http.ResponseWriter) {
 	if a.allow != "" {
 		h.Set("Allow", a.allow)
 	}
-	if a.status == http.StatusTooManyRequests {
+	if a.status == http.StatusTooManyRequests || a.retryAfter > 0 {
 		// RFC 9110, section 10.2.3: whole seconds; rounded up, never zero.
 		h.Set("Retry-After", strconv.FormatInt(max(1, int64((a.retryAfter+time.Second-1)/time.Second)), 10))
 	}
@@ -153,7 +153,7 @@ func (w *Witness) serveCheckpoint(r *http.Request) answer {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return notAllowed("GET, HEAD")
 	}
-	l := w.byHash[r.PathValue("origin")]
+	l := w.table.Load().byHash[r.PathValue("origin")]
 	if l == nil {
 		return refuse(http.StatusNotFound, "unknown-origin", "", errors.New("expected the lower-case hex SHA-256 of a configured log's origin"))
 	}

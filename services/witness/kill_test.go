@@ -89,7 +89,7 @@ func (j *journalOfRoots) signed(c checkpoint.Checkpoint) int {
 // TestKill kills a witness under a load of conflicting checkpoints again and
 // again: it never cosigns two roots at one size, and never forgets one.
 func TestKill(t *testing.T) {
-	lives := 20
+	lives := 50
 	if testing.Short() {
 		lives = 3
 	}

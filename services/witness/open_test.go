@@ -32,14 +32,14 @@ func fileConfig(t *testing.T) *config.Witness {
 }
 
 func TestOpen(t *testing.T) {
-	w, err := Open(fileConfig(t), newClock().now, nil)
+	w, err := Open(t.Context(), fileConfig(t), newClock().now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = w.Close() }()
 	body := grown(t, 5, 5, "").step(t, 0)
 	cosignatures(t, body, mustAdd(t, w, body).Body.Bytes(), witnessKeys(t)...)
-	if w.logs[testOrigin].bucket == nil {
+	if w.table.Load().byOrigin[testOrigin].bucket == nil {
 		t.Error("the rate of the configuration is not applied")
 	}
 }
@@ -65,7 +65,7 @@ func TestOpenRejects(t *testing.T) {
 		"readable":      {func(t *testing.T, c *config.Witness) { write(t, c.KeyFiles[0], secret, 0o604) }, "key_files[0]"},
 		"not a key":     {func(t *testing.T, c *config.Witness) { write(t, c.KeyFiles[0], secret[:40], 0o600) }, "key_files[0]"},
 		"two lines":     {func(t *testing.T, c *config.Witness) { write(t, c.KeyFiles[0], secret+"\n\n", 0o600) }, "key_files[0]"},
-		"too large":     {func(t *testing.T, c *config.Witness) { write(t, c.KeyFiles[0], strings.Repeat("x", 70000), 0o600) }, "small"},
+		"too large":     {func(t *testing.T, c *config.Witness) { write(t, c.KeyFiles[0], strings.Repeat("x", 70000), 0o600) }, "65536"},
 		"another name":  {func(_ *testing.T, c *config.Witness) { c.Name = "w2" }, "w2"},
 		"bad log key":   {func(_ *testing.T, c *config.Witness) { c.Logs[0].Keys[1] = "a+b+c" }, "logs[0].keys[1]"},
 		"wrong log key": {func(_ *testing.T, c *config.Witness) { c.Logs[0].Origin = "other" }, "named like the origin"},
@@ -73,7 +73,7 @@ func TestOpenRejects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := fileConfig(t)
 			tc.change(t, c)
-			w, err := Open(c, nil, nil)
+			w, err := Open(t.Context(), c, nil, nil)
 			if err == nil {
 				t.Fatal("accepted", w.Close())
 			}

@@ -25,6 +25,9 @@ const (
 	metaBucket     = "meta"     // "format" → formatVersion in decimal
 	logsBucket     = "logs"     // origin → record
 	evidenceBucket = "evidence" // origin → bucket: kind, size, root → Evidence
+	heldBucket     = "held"     // origin → why nothing of it is cosigned any more
+	listsBucket    = "lists"    // log → storedList
+	disputedBucket = "disputed" // log → bucket: SHA-256 → ListsApart
 )
 
 // record is the newest checkpoint cosigned for one origin.
@@ -131,12 +134,13 @@ func (s *state) prepare(path string) error {
 			if got := meta.Get([]byte("format")); !bytes.Equal(got, want) {
 				return false, fmt.Errorf("the state file has format %q, expected %q", got, want)
 			}
-			return false, nil
+			return createBuckets(tx)
 		}
-		for _, name := range []string{metaBucket, logsBucket, evidenceBucket} {
-			if _, err := tx.CreateBucket([]byte(name)); err != nil {
-				return false, fmt.Errorf("creating bucket %s of the state file: %w", name, err)
-			}
+		if _, err := createBuckets(tx); err != nil {
+			return false, err
+		}
+		if _, err := tx.CreateBucket([]byte(metaBucket)); err != nil {
+			return false, fmt.Errorf("creating bucket %s of the state file: %w", metaBucket, err)
 		}
 		return true, tx.Bucket([]byte(metaBucket)).Put([]byte("format"), want)
 	})
@@ -152,6 +156,21 @@ func (s *state) prepare(path string) error {
 		return fmt.Errorf("syncing the state file's directory: %w", err)
 	}
 	return nil
+}
+
+// createBuckets creates those that are missing, and says whether any was: files of
+// the first witnesses have fewer.
+func createBuckets(tx *bbolt.Tx) (created bool, err error) {
+	for _, name := range []string{logsBucket, evidenceBucket, heldBucket, listsBucket, disputedBucket} {
+		if tx.Bucket([]byte(name)) != nil {
+			continue
+		}
+		if _, err := tx.CreateBucket([]byte(name)); err != nil {
+			return false, fmt.Errorf("creating bucket %s of the state file: %w", name, err)
+		}
+		created = true
+	}
+	return created, nil
 }
 
 // update runs fn in the only write transaction there is, and commits when fn

@@ -5,7 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -271,9 +274,10 @@ func TestRequests(t *testing.T) {
 	for _, more := range [][]requestCase{f.shapeCases(), f.trustCases(), f.stateCases(), f.readCases()} {
 		cases = append(cases, more...)
 	}
-	if len(cases) < 40 {
+	if len(cases) < 80 {
 		t.Fatalf("only %d cases", len(cases))
 	}
+	checkCorpus(t, cases)
 	seen := make(map[string]bool)
 	for _, rc := range cases {
 		if seen[rc.name] {
@@ -287,6 +291,45 @@ func TestRequests(t *testing.T) {
 			}
 			rc.check(t, w)
 		})
+	}
+}
+
+// checkCorpus: each request that deployed witnesses were asked, and answered in
+// different ways, is in the table, with the status of the specification.
+func checkCorpus(t *testing.T, cases []requestCase) {
+	for name, status := range map[string]int{
+		"first contact":                       200, // valid first, old 0
+		"old on first contact":                409, // omniwitness: 200, proof unchecked
+		"proof from size 0":                   422, // on first contact; omniwitness: 200
+		"stale old":                           409,
+		"same size again":                     200,
+		"old above size":                      400,
+		"old above size on first contact":     400, // omniwitness: 200
+		"random proof":                        422,
+		"failing signature":                   403, // omniwitness: 500
+		"unknown key of the right name":       403,
+		"checkpoint without signature":        400, // omniwitness and litewitness: 500
+		"bytes behind":                        400,
+		"unknown origin":                      404, // omniwitness with a file: 500; litewitness: 403
+		"same size, other root":               422, // omniwitness: 409 without a body
+		"garbage":                             400,
+		"junk behind old":                     400, // omniwitness: 200
+		"two zeroes":                          400, // omniwitness: 200
+		"size 0 with another root":            422, // omniwitness: 200, signed
+		"body above 64 KiB":                   413, // omniwitness: 400 above 16 KiB; litewitness: no limit seen
+		"both log keys":                       200,
+		"ML-DSA-44 log key alone":             200,
+		"read a log never cosigned":           404,
+		"POST to the read interface":          405,
+		"other path":                          404, // sign-subtree, which is optional
+		"63 proof lines are read":             409,
+		"64 proof lines":                      400,
+		"101 signature lines":                 400,
+		"failing signature of an unknown key": 200,
+	} {
+		if !slices.ContainsFunc(cases, func(rc requestCase) bool { return rc.name == name && rc.status == status }) {
+			t.Errorf("no case %q with status %d", name, status)
+		}
 	}
 }
 
@@ -319,9 +362,7 @@ func (rc *requestCase) check(t *testing.T, w *Witness) {
 	default:
 		rc.checkProblem(t, rec.Body.Bytes())
 	}
-	if got := rec.Header().Get("Content-Type"); got != wantType {
-		t.Errorf("content type %q, want %q", got, wantType)
-	}
+	rc.checkHeader(t, rec.Header(), wantType, rec.Body.Len())
 	after, err := w.state.note(testOrigin)
 	if err != nil {
 		t.Fatal(err)
@@ -331,6 +372,21 @@ func (rc *requestCase) check(t *testing.T, w *Witness) {
 	}
 	if rc.status != 200 && strings.Contains(rec.Body.String(), "— ") {
 		t.Errorf("a refusal has a signature line: %s", rec.Body)
+	}
+}
+
+// checkHeader wants exactly these headers, and Allow with 405.
+func (rc *requestCase) checkHeader(t *testing.T, got http.Header, contentType string, length int) {
+	want := http.Header{
+		"Content-Type": {contentType}, "Content-Length": {strconv.Itoa(length)},
+		"X-Content-Type-Options": {"nosniff"}, "Cache-Control": {"no-store"},
+	}
+	got = maps.Clone(got)
+	if rc.status == http.StatusMethodNotAllowed {
+		got.Del("Allow") // TestMethodNotAllowedNamesMethods
+	}
+	if !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("headers %v, want %v", got, want)
 	}
 }
 

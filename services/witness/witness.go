@@ -2,8 +2,11 @@
 // is configured with, each at most one root for a size and always consistent
 // with what it cosigned before.
 //
-// Trust: the state file is trusted to give back what was committed; the clock is
-// trusted for the times in cosignatures, within bounds; senders of requests are
+// Trust: the state file is trusted to give back what was committed, as far as
+// nobody else can tell: at the start a log's sources are asked for what the
+// witness, or the log, has signed beyond it. Sources are trusted for nothing but
+// to answer. Who signs a log list says which logs are followed, and cannot change
+// what it said. The clock is trusted for the times in cosignatures, within bounds; senders of requests are
 // trusted for nothing. What a lying witness can do is outvoted by the policy of
 // whoever relies on it.
 //
@@ -13,14 +16,13 @@ package witness
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"math"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
@@ -33,11 +35,32 @@ type Config struct {
 	// a line by each, in this order.
 	Keys []*checkpoint.SigningKey
 
-	// Logs are the logs that are followed.
+	// Logs are logs that are followed by name.
 	Logs []Log
 
+	// Lists are signed lists of further logs.
+	Lists []List
+
+	// Peers are base URLs of other witnesses' read interface; each is a source of
+	// every log.
+	Peers []string
+
+	// Answers and FreshAnswers are how many sources of a log must have answered
+	// before anything of it is cosigned: Answers where the state file has a
+	// checkpoint of the log, 0 meaning a majority; FreshAnswers where it has none,
+	// 0 meaning all. More than there are means all.
+	Answers, FreshAnswers int
+
+	// Transport carries requests to sources and for lists; nil means one of the
+	// witness's own.
+	Transport http.RoundTripper
+
+	// ListInterval is the time between two looks at a list; 0 means five minutes,
+	// and five seconds for a file.
+	ListInterval time.Duration
+
 	// StatePath is the state file; it is created when absent, and then every
-	// log begins at size 0. One process at a time may have it open.
+	// log begins at size 0 or at what its sources show. One process at a time may have it open.
 	StatePath string
 
 	// Now is the clock; nil means time.Now.
@@ -47,51 +70,36 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Log is a log that a witness follows.
-type Log struct {
-	// Origin is the first line of the log's checkpoints, at most 255 bytes.
-	Origin string
-	// Keys are the log's keys, Ed25519 (0x01) or ML-DSA-44 (0x06), named like
-	// the origin.
-	Keys []*checkpoint.VerifierKey
-	// Rate may be nil: no limit.
-	Rate *Rate
-}
-
 // Witness cosigns checkpoints. Make one with New, serve its Handler, watch its
 // Run, and Close it last. It may be used concurrently.
 type Witness struct {
-	keys   []*checkpoint.SigningKey
-	logs   map[string]*followed // by origin; fixed, so that strangers cost no memory
-	byHash map[string]*followed // by lower-case hex SHA-256 of the origin
-	state  *state
-	now    func() time.Time
-	log    *slog.Logger
+	keys  []*checkpoint.SigningKey
+	lists []*listed
+	peers []string
+	need  [2]int // Answers, FreshAnswers
+	state *state
+	now   func() time.Time
+	log   *slog.Logger
+	web   http.RoundTripper
+	pause time.Duration // between two looks at a list; 0 for the default
+
+	table    atomic.Pointer[table]
+	changing sync.Mutex    // held while a table is made from the one before
+	changed  chan struct{} // there is a table that Run has not seen
+
+	closers []io.Closer // of the keys
 
 	closing sync.Once
 	closed  chan struct{}
 }
 
-// followed is a log as it is used.
-type followed struct {
-	origin string
-	keys   []*checkpoint.VerifierKey
-	bucket *bucket // nil: no limit
-}
-
-// maxOrigin is the longest origin that an ML-DSA-44 cosignature covers.
-const maxOrigin = math.MaxUint8
-
 // New checks the configuration and opens the state file. The witness is ready to
 // answer when New returns.
 func New(c Config) (*Witness, error) {
 	w := &Witness{
-		keys:   c.Keys,
-		logs:   make(map[string]*followed, len(c.Logs)),
-		byHash: make(map[string]*followed, len(c.Logs)),
-		now:    c.Now,
-		log:    c.Logger,
-		closed: make(chan struct{}),
+		keys: c.Keys, peers: c.Peers, need: [2]int{c.Answers, c.FreshAnswers},
+		now: c.Now, log: c.Logger, web: c.Transport, pause: c.ListInterval,
+		changed: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	if w.now == nil {
 		w.now = time.Now //nolint:forbidigo // the default of the clock that is handed in
@@ -99,23 +107,73 @@ func New(c Config) (*Witness, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
+	if w.web == nil {
+		w.web = newTransport()
+	}
 	if err := checkKeys(c.Keys); err != nil {
 		return nil, fmt.Errorf("making a witness: %w", err)
 	}
-	if len(c.Logs) == 0 {
-		return nil, errors.New("making a witness: expected at least one log")
+	if len(c.Logs)+len(c.Lists) == 0 {
+		return nil, errors.New("making a witness: expected at least one log or list")
 	}
-	for _, l := range c.Logs {
-		if err := w.follow(l); err != nil {
-			return nil, fmt.Errorf("making a witness: log %q: %w", l.Origin, err)
-		}
+	if err := w.configured(c); err != nil {
+		return nil, fmt.Errorf("making a witness: %w", err)
 	}
 	s, err := openState(c.StatePath, false)
 	if err != nil {
 		return nil, fmt.Errorf("making a witness: %w", err)
 	}
 	w.state = s
+	if err := w.recall(); err != nil {
+		return nil, errors.Join(fmt.Errorf("making a witness: %w", err), s.close())
+	}
 	return w, nil
+}
+
+// configured makes the table and the lists of the configuration.
+func (w *Witness) configured(c Config) error {
+	logs := make([]*followed, len(c.Logs))
+	for i, l := range c.Logs {
+		f, err := w.newFollowed(l, "")
+		if err != nil {
+			return fmt.Errorf("log %q: %w", l.Origin, err)
+		}
+		logs[i] = f
+		w.warnUnchecked(f)
+	}
+	first, err := (&table{}).with(logs)
+	if err != nil {
+		return err
+	}
+	w.table.Store(first)
+	for i, l := range c.Lists {
+		known, err := newListed(l)
+		if err != nil {
+			return fmt.Errorf("list %d: %w", i, err)
+		}
+		w.lists = append(w.lists, known)
+	}
+	return nil
+}
+
+// recall brings back what the state file knows: logs that are held, and the lists
+// that were accepted. Lists in files are read too.
+func (w *Witness) recall() error {
+	for _, f := range w.table.Load().byOrigin {
+		if err := w.restoreHold(f); err != nil {
+			return err
+		}
+	}
+	ctx := context.Background()
+	if err := w.recallLists(ctx); err != nil {
+		return err
+	}
+	for _, l := range w.lists {
+		if l.c.File != "" {
+			w.refresh(ctx, l)
+		}
+	}
+	return nil
 }
 
 func checkKeys(keys []*checkpoint.SigningKey) error {
@@ -139,54 +197,6 @@ func checkKeys(keys []*checkpoint.SigningKey) error {
 	return nil
 }
 
-func (w *Witness) follow(l Log) error {
-	if l.Origin == "" || len(l.Origin) > maxOrigin {
-		return fmt.Errorf("expected an origin of 1 to %d bytes, got %d", maxOrigin, len(l.Origin))
-	}
-	if w.logs[l.Origin] != nil {
-		return errors.New("configured twice")
-	}
-	if len(l.Keys) == 0 {
-		return errors.New("expected at least one key")
-	}
-	for i, k := range l.Keys {
-		if a := k.Algorithm(); a != checkpoint.AlgEd25519 && a != checkpoint.AlgMLDSA44 {
-			return fmt.Errorf("expected log keys, got one for %s", a)
-		}
-		// SPEC (tlog-checkpoint): "The log's key name in its signature line
-		// SHOULD match the origin line." Another name here is most likely a key
-		// put under the wrong log.
-		if k.Name() != l.Origin {
-			return fmt.Errorf("expected keys named like the origin, got %q", k.Name())
-		}
-		for _, other := range l.Keys[:i] {
-			if other.ID() == k.ID() {
-				return fmt.Errorf("key %08x is given twice", k.ID())
-			}
-		}
-	}
-	f := &followed{origin: l.Origin, keys: l.Keys}
-	if l.Rate != nil {
-		b, err := newBucket(*l.Rate, w.now())
-		if err != nil {
-			return err
-		}
-		f.bucket = b
-	}
-	w.logs[l.Origin] = f
-	w.byHash[originHash(l.Origin)] = f
-	return nil
-}
-
-// originHash names a log in the read interface.
-//
-// SPEC (tlog-witness): "The origin hash is the SHA-256 hash of the log's origin,
-// hex encoded, in lowercase."
-func originHash(origin string) string {
-	h := sha256.Sum256([]byte(origin))
-	return hex.EncodeToString(h[:])
-}
-
 // VerifierKeys returns the public halves of the witness's keys, to be put into
 // policies.
 func (w *Witness) VerifierKeys() []*checkpoint.VerifierKey {
@@ -201,10 +211,19 @@ func (w *Witness) VerifierKeys() []*checkpoint.VerifierKey {
 // prefix. Time-outs and TLS are the server's.
 func (w *Witness) Handler() http.Handler { return w.routes() }
 
-// Run waits until ctx is done or the witness is closed, and then returns nil. It
-// returns an error when a write to the state file failed: nothing is cosigned
-// any more then, and only a new process can find out what the disk holds.
+// Run asks the sources of logs, keeps up with the lists, and returns nil when ctx
+// is done or the witness is closed. It returns an error when a write to the state
+// file failed: nothing is cosigned any more then, and only a new process can find
+// out what the disk holds.
 func (w *Witness) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	for _, l := range w.lists {
+		work.Go(func() { w.keepUp(ctx, l) })
+	}
+	work.Go(func() { w.endQuarantines(ctx) })
 	select {
 	case <-ctx.Done():
 		return nil
@@ -220,7 +239,7 @@ func (w *Witness) Run(ctx context.Context) error {
 func (w *Witness) Close() (err error) {
 	w.closing.Do(func() {
 		close(w.closed)
-		err = w.state.close()
+		err = errors.Join(w.state.close(), closeAll(w.closers))
 	})
 	return err
 }

@@ -137,7 +137,7 @@ func initialise(ctx context.Context, l layout, o initOptions, now time.Time) err
 	if err := makeShard(ctx, s.Shards[0].Under(l.dir)); err != nil {
 		return err
 	}
-	if err := l.listShards(s, "http://"+o.listen, now, now); err != nil {
+	if err := l.listShards(s, "http://"+o.listen+"/shards/"+s.Shards[0].Name(), now, now); err != nil {
 		return err
 	}
 	return l.writeSettings(s)

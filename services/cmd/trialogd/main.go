@@ -76,6 +76,7 @@ out and to demonstrate, no assurance for anybody else.`,
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().TextVar(&p.level, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	root.AddCommand(p.newAll(), p.newInit(), p.newWitness(), p.newShard(), newRollover(), p.newRecover(), p.newMirror(), p.newFsck())
+	root.AddCommand(p.newAll(), p.newInit(), p.newWitness(), p.newShard(), newRollover(), p.newRecover(), p.newMirror(), p.newFsck(),
+		p.newPolicy(), p.newTrust(), p.newTimestamp(), newKey())
 	return root
 }

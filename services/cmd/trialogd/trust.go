@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +30,7 @@ const (
 	gatewayKey  = "gateway.pem"
 	recoveryKey = "operator-recovery.pem"
 	listKey     = "loglist.pem"
+	trustKey    = "trust.pem"
 )
 
 // makeKeysAndPolicy makes every key, the witnesses' configurations, and the
@@ -38,7 +38,7 @@ const (
 func makeKeysAndPolicy(l layout, s *config.Log, listen string) error {
 	var policy strings.Builder
 	trust := map[string]any{
-		"format": verify.TrustFormat, "log": s.Log, "logOperator": s.Operator, "acceptReceived": true,
+		"format": verify.TrustFormat2, "log": s.Log, "logOperator": s.Operator, "acceptReceived": true,
 	}
 	logKeys, err := makeLogKeys(s.Shards[0].Under(l.dir).Keys, s.Shards[0].Origin)
 	if err != nil {
@@ -48,10 +48,16 @@ func makeKeysAndPolicy(l layout, s *config.Log, listen string) error {
 		fmt.Fprintf(&policy, "log %s http://%s\n", vkey, listen)
 	}
 	trust["requiredLogKeys"] = logKeys
+	// The witnesses' configurations name it.
+	listPublic, err := makeKey(l.key(listKey))
+	if err != nil {
+		return err
+	}
+	trust["logListKeys"] = []string{base64.StdEncoding.EncodeToString(listPublic.DER())}
 	operators := map[string]string{}
 	var groups []string
-	for n, address := range s.Witnesses {
-		name, err := makeWitness(l, s, n+1, address, logKeys, &policy)
+	for n := range s.Witnesses {
+		name, err := makeWitness(l, s, n+1, witnessTrust{"http://" + listen, logKeys, listPublic}, &policy)
 		if err != nil {
 			return err
 		}
@@ -61,7 +67,7 @@ func makeKeysAndPolicy(l layout, s *config.Log, listen string) error {
 	trust["operators"] = operators
 	fmt.Fprintf(&policy, "group operators 2 %s\nquorum operators\n", strings.Join(groups, " "))
 	for _, k := range []struct{ file, member string }{
-		{pendingKey, "pendingKeys"}, {gatewayKey, "gateways"}, {recoveryKey, ""}, {listKey, ""},
+		{pendingKey, "pendingKeys"}, {gatewayKey, "gateways"}, {recoveryKey, ""}, {trustKey, ""},
 	} {
 		public, err := makeKey(l.key(k.file))
 		if err != nil {
@@ -160,67 +166,6 @@ func makeLogKeys(dir, origin string) ([]string, error) {
 		vkeys = append(vkeys, vkey)
 	}
 	return vkeys, nil
-}
-
-// makeWitness makes one witness's keys and configuration and adds its lines to
-// the policy. It returns the name of its operator's group.
-func makeWitness(l layout, s *config.Log, n int, address string, logKeys []string, policy *strings.Builder) (string, error) {
-	group := fmt.Sprintf("witness-%d", n)
-	name := fmt.Sprintf("%s/%s", s.Log, group)
-	c := config.Witness{
-		Listen: address, Name: name, StateFile: "witness.state",
-		Logs: []config.WitnessLog{{Origin: s.Shards[0].Origin, Keys: logKeys}},
-	}
-	var members []string
-	for _, k := range []struct {
-		suffix string
-		alg    checkpoint.Algorithm
-	}{{"ed25519", checkpoint.AlgEd25519Cosignature}, {"mldsa44", checkpoint.AlgMLDSA44}} {
-		vkey, err := makeNoteKey(l.witness(n, k.suffix+".key"), name, k.alg)
-		if err != nil {
-			return "", err
-		}
-		c.KeyFiles = append(c.KeyFiles, k.suffix+".key")
-		member := group + "-" + k.suffix
-		members = append(members, member)
-		fmt.Fprintf(policy, "witness %s %s http://%s\n", member, vkey, address)
-	}
-	fmt.Fprintf(policy, "group %s any %s\n", group, strings.Join(members, " "))
-	raw, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return "", err
-	}
-	if _, err := config.ParseWitness(raw); err != nil {
-		return "", err
-	}
-	return group, writeNew(l.witness(n, "witness.json"), append(raw, '\n'), 0o600)
-}
-
-// followShard makes a witness's configuration name one more shard.
-func followShard(path, origin string, logKeys []string) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	c, err := config.ParseWitness(raw)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	for _, known := range c.Logs {
-		if known.Origin == origin && slices.Equal(known.Keys, logKeys) {
-			return nil
-		} else if known.Origin == origin {
-			return fmt.Errorf("%s: names other keys of %s: its keys were lost; put them back, or take another name", path, origin)
-		}
-	}
-	c.Logs = append(c.Logs, config.WitnessLog{Origin: origin, Keys: logKeys})
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	if raw, err = json.MarshalIndent(c, "", "  "); err != nil {
-		return err
-	}
-	return replace(path, append(raw, '\n'), 0o600)
 }
 
 // makeNoteKey makes a key that signs checkpoints and returns its verifier key.

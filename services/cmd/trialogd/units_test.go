@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -295,7 +296,24 @@ func TestWithShard(t *testing.T) {
 		}
 	}
 
+	// A witness that follows the log list is told by it.
 	path := l.witness(1, "witness.json")
+	listing := read(path)
+	if err := followShard(path, origin, keys); err != nil || !slices.Equal(listing, read(path)) {
+		t.Errorf("with a log list: %v", err)
+	}
+	known, err := config.ParseWitness(listing)
+	if err != nil || len(known.LogLists) != 1 || len(known.Peers) != 2 || known.Logs[0].URL != "http://127.0.0.1:8080/shards/1" {
+		t.Fatalf("%+v, %v", known, err)
+	}
+	known.LogLists = nil
+	older, err := json.Marshal(known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(path, older, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
 		if err := followShard(path, origin, keys); err != nil {
 			t.Fatal(err)
