@@ -32,6 +32,8 @@ import (
 //	  ],
 //	  "clock_sources": ["ntp://0.example.org", "ntp://1.example.org", "ntp://2.example.org"]
 //	}
+//
+// and "anchors", if there are any; see Anchors.
 type Log struct {
 	// Log is the name of the TrialLog, a URL without a scheme.
 	Log string `json:"log"`
@@ -48,10 +50,16 @@ type Log struct {
 	// rollover.
 	Shards []Shard `json:"shards"`
 
-	// ClockSources are what the machine's clock is compared with, such as
-	// "ntp://time.example.org". With fewer than three, receive times are not
-	// verified by anybody.
+	// ClockSources are what the machine's clock is compared with:
+	// "ntp://HOST[:PORT]", "witness+https://HOST/PREFIX?origin=ORIGIN#VKEY", the
+	// time of a witness's newest cosignature, or "rfc3161+https://HOST/PATH#FILE",
+	// a time-stamp authority with its certificate. With fewer than three, receive
+	// times are not verified by anybody.
 	ClockSources []string `json:"clock_sources,omitempty"`
+
+	// Anchors are who sees the published checkpoints at a slower pace; nil means
+	// nobody.
+	Anchors *Anchors `json:"anchors,omitempty"`
 
 	// Origin is the only shard of a file that an earlier version wrote, without
 	// the member shards. ParseLog turns it into one.
@@ -150,9 +158,14 @@ func (c *Log) Validate() error {
 		}
 	}
 	for i, source := range c.ClockSources {
-		if u, err := url.Parse(source); err != nil || u.Scheme != "ntp" || u.Host == "" {
-			return fail(fmt.Sprintf("clock_sources[%d]", i), "expected ntp://HOST or ntp://HOST:PORT, got %q", source)
+		// Their own parser knows the rest.
+		schemes := []string{"ntp", "witness+http", "witness+https", "rfc3161+http", "rfc3161+https"}
+		if u, err := url.Parse(source); err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" {
+			return fail(fmt.Sprintf("clock_sources[%d]", i), "expected a URL that begins with %s://, got %q", strings.Join(schemes, "://, "), source)
 		}
+	}
+	if field, problem := c.Anchors.check(); problem != "" {
+		return fail("anchors."+field, "%s", problem)
 	}
 	// Two shards that share a store or a register would end each other.
 	used := map[string]string{}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/trialog/trialog/services/internal/anchored"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/problem"
 	"github.com/trialog/trialog/services/internal/tile"
@@ -29,7 +30,9 @@ type fault struct {
 	detail string
 
 	allow      string        // with a 405; GET, HEAD if empty
-	retryAfter time.Duration // with a 503 that will pass by itself
+	retryAfter time.Duration // with what will pass by itself
+	// code is what gRPC says; codes.OK, the zero value, if it follows from status.
+	code codes.Code
 }
 
 // Error implements error.
@@ -62,6 +65,9 @@ func (f *fault) rpc() error {
 	case http.StatusNotFound:
 		code = codes.NotFound
 	}
+	if f.code != codes.OK {
+		code = f.code
+	}
 	message := f.detail
 	if f.field != "" {
 		message = f.field + ": " + message
@@ -92,11 +98,14 @@ func (s *shard) fail(ctx context.Context, err error) *fault {
 // reported. It tells the client the kind of the error and nothing else.
 func unavailable(err error) *fault {
 	var note *checkpointError
+	var anchor *anchorError
 	switch {
 	case errors.Is(err, errNoCheckpoint):
 		return refuse(http.StatusNotFound, "no-checkpoint", "", "%v", errNoCheckpoint)
 	case errors.As(err, &note):
 		return refuse(http.StatusServiceUnavailable, "unverifiable", "", "the stored checkpoint does not verify")
+	case errors.As(err, &anchor):
+		return refuse(http.StatusServiceUnavailable, "unverifiable", "", "the stored anchored checkpoint does not verify")
 	case errors.Is(err, tile.ErrCorrupt):
 		return refuse(http.StatusServiceUnavailable, "unverifiable", "", "what is stored does not verify against the checkpoint")
 	default:
@@ -111,6 +120,7 @@ func (s *shard) report(ctx context.Context, err error) {
 	var object *tile.CorruptError
 	var note *checkpointError
 	var root *tile.RootError
+	var anchor *anchorError
 	switch {
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		// The client has gone, which says nothing about the store.
@@ -120,6 +130,8 @@ func (s *shard) report(ctx context.Context, err error) {
 		log.ErrorContext(ctx, "read does not verify", "object", "right edge", "reason", root.Error())
 	case errors.As(err, &note):
 		log.ErrorContext(ctx, "read does not verify", "object", checkpointKey, "reason", note.err.Error())
+	case errors.As(err, &anchor):
+		log.ErrorContext(ctx, "read does not verify", "object", anchored.Key, "reason", anchor.err.Error())
 	case errors.Is(err, tile.ErrCorrupt):
 		log.ErrorContext(ctx, "read does not verify", "object", "proof", "reason", err.Error())
 	case errors.Is(err, blob.ErrNotFound), errors.Is(err, errNoCheckpoint):

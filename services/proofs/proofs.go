@@ -22,6 +22,7 @@ import (
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/verify"
+	"github.com/trialog/trialog/services/internal/anchored"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/tile"
 )
@@ -63,6 +64,18 @@ type Config struct {
 	Now func() time.Time
 	// Logger gets a line, level ERROR, for everything that does not verify.
 	Logger *slog.Logger
+	// Anchors are how checkpoints are anchored; nil if they are not, and then no
+	// receipt can be refreshed to an anchored one.
+	Anchors *Anchors
+}
+
+// Anchors is what the service knows of the anchoring.
+type Anchors struct {
+	// Interval is the time between two anchors. It serves to say when the next one
+	// is due.
+	Interval time.Duration
+	// Authorities are those whose tokens go into receipts, each verified before.
+	Authorities []anchored.Authority
 }
 
 // Proofs serves the shards of a log. It keeps nothing that it could not read
@@ -183,7 +196,7 @@ func (p *Proofs) Ready(ctx context.Context) error {
 //	GET /v1/proofs/consistency?first=<size>[&second=<size>]
 //	GET /v1/entries/<index>
 //	GET /v1/beacons/<sha256>
-//	POST /v1/receipts:refresh
+//	POST /v1/receipts:refresh[?anchored=true]
 //
 // for the active shard, and all but the last one for each shard below
 // /shards/<name>, the last element of its origin. Receipts of every shard are

@@ -38,6 +38,8 @@ type shard struct {
 	// costs its signature checks, and its log line, once. Guarded by mu.
 	refused    [32]byte
 	refusedErr error
+
+	anchor atomic.Pointer[anchor] // the anchored checkpoint that was read last
 }
 
 // published is a checkpoint that has been verified, and its tree.

@@ -3,6 +3,7 @@ package proofs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -34,6 +35,10 @@ func (p *Proofs) serveRefresh(rw http.ResponseWriter, r *http.Request) (*answer,
 		f.allow = http.MethodPost
 		return nil, f
 	}
+	wantsAnchored, bad := parseAnchored(r.URL.RawQuery)
+	if bad != nil {
+		return nil, bad
+	}
 	if r.ContentLength > receipt.MaxSize {
 		return nil, tooLarge("body")
 	}
@@ -46,11 +51,23 @@ func (p *Proofs) serveRefresh(rw http.ResponseWriter, r *http.Request) (*answer,
 	if bad != nil {
 		return nil, bad
 	}
-	body, bad := p.refresh(r.Context(), raw, "body")
+	body, bad := p.refresh(r.Context(), raw, "body", wantsAnchored)
 	if bad != nil {
 		return nil, bad
 	}
 	return &answer{contentType: typeJSON, cache: cacheNever, body: body}, nil
+}
+
+// parseAnchored reads the query of a refresh: nothing, or anchored=true or false.
+func parseAnchored(query string) (bool, *fault) {
+	switch query {
+	case "", "anchored=false":
+		return false, nil
+	case "anchored=true":
+		return true, nil
+	}
+	// What was sent is not repeated: it is the client's, and of any length.
+	return false, refuse(http.StatusBadRequest, "query", "anchored", "expected no other parameter than anchored=true or anchored=false")
 }
 
 // beginRenewal takes one of the places for receipts in memory; done gives it back.
@@ -92,26 +109,22 @@ func tooLarge(field string) *fault {
 // refresh returns a receipt with its proofs made anew, each under the published
 // checkpoint of its own shard. An enrolment of a log that is not served here
 // keeps its proof. What the receipt is about does not change: an entry that is
-// not in the log at its index is refused. field is what the caller sent it in.
-func (p *Proofs) refresh(ctx context.Context, raw []byte, field string) ([]byte, *fault) {
-	if len(raw) > receipt.MaxSize {
-		return nil, tooLarge(field)
+// not in the log at its index is refused. If the newest anchored checkpoint is
+// asked for, the proof is under that, with its tokens. field is what the caller
+// sent the receipt in.
+func (p *Proofs) refresh(ctx context.Context, raw []byte, field string, wantsAnchored bool) ([]byte, *fault) {
+	rec, s, bad := p.parseReceipt(raw, field, wantsAnchored)
+	if bad != nil {
+		return nil, bad
 	}
-	rec, err := receipt.Parse(raw)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "receipt", field, "%v", err)
+	var under *anchor // nil for the published checkpoint
+	if wantsAnchored {
+		if under, bad = s.anchorOf(ctx, rec.Proof.Index); bad != nil {
+			return nil, bad
+		}
+		rec.Tokens = under.tokens
 	}
-	if len(rec.Tokens) > 0 {
-		// They are over the receipt's own checkpoint note, and would be lost.
-		return nil, refuse(http.StatusBadRequest, "tokens", "tokens", "expected a receipt without time-stamp tokens; keep this one as it is")
-	}
-	s := p.of(rec.Proof.Note.Checkpoint().Origin)
-	if s == nil {
-		return nil, refuse(http.StatusBadRequest, "origin", "proof",
-			"expected a receipt of a shard of this log, such as %s", p.active.Load().origin)
-	}
-	var bad *fault
-	if rec.Proof, bad = s.renew(ctx, rec.Entry, rec.Proof); bad != nil {
+	if rec.Proof, bad = s.renew(ctx, rec.Entry, rec.Proof, under); bad != nil {
 		return nil, bad
 	}
 	for i, e := range rec.Enrolments {
@@ -119,7 +132,11 @@ func (p *Proofs) refresh(ctx context.Context, raw []byte, field string) ([]byte,
 		if in == nil {
 			continue
 		}
-		if rec.Enrolments[i].Proof, bad = in.renew(ctx, e.Entry, e.Proof); bad != nil {
+		with := under
+		if in != s || with != nil && e.Proof.Index >= with.size() {
+			with = nil
+		}
+		if rec.Enrolments[i].Proof, bad = in.renew(ctx, e.Entry, e.Proof, with); bad != nil {
 			return nil, bad
 		}
 	}
@@ -130,23 +147,55 @@ func (p *Proofs) refresh(ctx context.Context, raw []byte, field string) ([]byte,
 	return body, nil
 }
 
+// parseReceipt reads a receipt that is to be renewed, and finds its shard.
+func (p *Proofs) parseReceipt(raw []byte, field string, wantsAnchored bool) (*receipt.Receipt, *shard, *fault) {
+	if len(raw) > receipt.MaxSize {
+		return nil, nil, tooLarge(field)
+	}
+	rec, err := receipt.Parse(raw)
+	if err != nil {
+		return nil, nil, refuse(http.StatusBadRequest, "receipt", field, "%v", err)
+	}
+	if len(rec.Tokens) > 0 && !wantsAnchored {
+		// They are over the receipt's own checkpoint, and would be lost.
+		return nil, nil, refuse(http.StatusBadRequest, "tokens", "tokens",
+			"expected a receipt without time-stamp tokens; keep this one as it is, or ask for an anchored one")
+	}
+	s := p.of(rec.Proof.Note.Checkpoint().Origin)
+	if s == nil {
+		return nil, nil, refuse(http.StatusBadRequest, "origin", "proof",
+			"expected a receipt of a shard of this log, such as %s", p.active.Load().origin)
+	}
+	return rec, s, nil
+}
+
 // renew returns the proof of an entry of this shard under the published
-// checkpoint.
-func (s *shard) renew(ctx context.Context, entry []byte, old *receipt.Proof) (*receipt.Proof, *fault) {
-	at, err := s.covering(ctx, func(t *tile.Tree) bool { return old.Index < t.Size() })
+// checkpoint, or under an anchored one.
+func (s *shard) renew(ctx context.Context, entry []byte, old *receipt.Proof, under *anchor) (*receipt.Proof, *fault) {
+	at, err := s.covering(ctx, func(t *tile.Tree) bool { return old.Index < t.Size() && (under == nil || under.size() <= t.Size()) })
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	size := at.tree.Size()
+	size, note := at.tree.Size(), at.note
+	if under != nil {
+		if under.size() > size {
+			return nil, s.fail(ctx, fmt.Errorf("%w: a checkpoint of size %d was anchored, the published one is at %d",
+				tile.ErrCorrupt, under.size(), size))
+		}
+		size, note = under.size(), under.note
+	}
 	if old.Index >= size {
 		return nil, refuse(http.StatusNotFound, "not-published", "proof", "expected an index below the published size %d", size)
 	}
-	leaf, _, path, err := at.tree.Prove(ctx, old.Index, size)
+	leaf, root, path, err := at.tree.Prove(ctx, old.Index, size)
 	if err != nil {
 		return nil, s.fail(ctx, err)
+	}
+	if root != note.Checkpoint().Root {
+		return nil, s.fail(ctx, fmt.Errorf("%w: the anchored checkpoint of size %d has another root", tile.ErrCorrupt, size))
 	}
 	if leaf != tile.LeafHash(entry) {
 		return nil, refuse(http.StatusNotFound, "other-entry", "entry", "the log holds another entry at index %d", old.Index)
 	}
-	return &receipt.Proof{Index: old.Index, Path: path, Note: at.note}, nil
+	return &receipt.Proof{Index: old.Index, Path: path, Note: note}, nil
 }

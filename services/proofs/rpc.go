@@ -121,7 +121,7 @@ func (r *rpc) RefreshReceipt(
 		return nil, bad.rpc()
 	}
 	defer done()
-	body, bad := r.p.refresh(ctx, req.GetReceipt(), "receipt")
+	body, bad := r.p.refresh(ctx, req.GetReceipt(), "receipt", req.GetAnchored())
 	if bad != nil {
 		return nil, bad.rpc()
 	}

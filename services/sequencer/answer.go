@@ -100,7 +100,7 @@ func (a *answerer) arrive(it *item, head *published) error {
 		return a.finish(it, it.out.final)
 	case it.req.Pending:
 		return a.promise(it)
-	case head.size() > it.out.index:
+	case head.covers(it.out.index):
 		return a.finish(it, head)
 	case !a.s.waiting.take(waiterBytes):
 		return a.promise(it)
@@ -124,7 +124,7 @@ func (a *answerer) settle(head *published, ticked, stopped bool) error {
 		}
 		answer := a.promise
 		switch {
-		case head.size() > it.out.index:
+		case head.covers(it.out.index):
 			answer = func(it *item) error { return a.finish(it, head) }
 		case !stopped && it.age <= waitTicks:
 			a.final = append(a.final, it)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tile"
@@ -230,6 +231,10 @@ func (s *Sequencer) follow(ctx context.Context, a *ancestor, next string) (waits
 	case !reg.Sealed:
 		return "its register is not sealed", nil
 	}
+	if head.outdated {
+		s.log.Warn("the last checkpoint of a predecessor does not satisfy the policy, a new one is needed",
+			"predecessor", a.Origin, "size", head.size())
+	}
 	a.final.Store(head)
 	return "", nil
 }
@@ -264,25 +269,43 @@ func (s *Sequencer) readPublished(ctx context.Context, a *ancestor, reg register
 	if a.seen != nil && bytes.Equal(a.seen.note.Bytes(), raw) && !reg.Sealed {
 		return a.seen, nil
 	}
-	c, err := s.c.Policy.CheckNote(raw)
-	if err != nil {
-		return nil, refuse(Corrupt, "the published checkpoint of %q: %w", a.Origin, err)
-	}
 	note, err := checkpoint.Parse(raw)
 	if err != nil {
 		return nil, refuse(Corrupt, "the published checkpoint of %q: %w", a.Origin, err)
 	}
-	if err := a.agree(ctx, c.Checkpoint, reg); err != nil {
+	outdated, err := a.judge(s.c.Policy, note)
+	if err != nil {
 		return nil, err
 	}
-	if a.seen != nil && a.seen.note.Checkpoint() == c.Checkpoint {
-		return &published{note: note, tree: a.seen.tree}, nil
+	c := note.Checkpoint()
+	if err := a.agree(ctx, c, reg); err != nil {
+		return nil, err
+	}
+	if a.seen != nil && a.seen.note.Checkpoint() == c {
+		return &published{note: note, tree: a.seen.tree, outdated: outdated}, nil
 	}
 	tree, err := a.reader.Tree(ctx, c.Size, c.Root)
 	if err != nil {
 		return nil, a.readError("read the published tree", err)
 	}
-	return &published{note: note, tree: tree}, nil
+	return &published{note: note, tree: tree, outdated: outdated}, nil
+}
+
+// judge holds a predecessor's published note against the policy. One that the
+// predecessor has signed, and that does not satisfy the policy, is outdated: it
+// was published by another one.
+func (a *ancestor) judge(policy *verify.Policy, note *checkpoint.Note) (outdated bool, err error) {
+	_, err = policy.CheckNote(note.Bytes())
+	if err == nil {
+		return false, nil
+	}
+	if _, ok := errors.AsType[*verify.FinalError](err); ok {
+		return false, refuse(Fork, "the published checkpoint of %q: %w", a.Origin, err)
+	}
+	if !wasPublished(policy, note) {
+		return false, refuse(Corrupt, "the published checkpoint of %q: %w", a.Origin, err)
+	}
+	return true, nil
 }
 
 // agree holds a published checkpoint against the register that was read before.

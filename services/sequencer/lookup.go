@@ -98,10 +98,10 @@ func (s *Sequencer) Find(ctx context.Context, id statement.Identity) ([]byte, ui
 		return nil, 0, err
 	}
 	head := s.head()
-	if found && out.final != nil {
+	switch {
+	case found && out.final != nil:
 		head = out.final
-	}
-	if !found || head.size() <= out.index {
+	case !found || !head.covers(out.index):
 		return nil, 0, ErrNotFound
 	}
 	raw, err := s.receipt(ctx, head, out.index, out.entry)

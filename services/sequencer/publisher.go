@@ -41,7 +41,7 @@ func (p *publisher) run(ctx context.Context) error {
 			return ctx.Err()
 		case want = <-p.grown:
 		case <-retry.C:
-			if want.Size <= p.s.head().size() {
+			if head := p.s.head(); want.Size <= head.size() && !head.isOutdated() {
 				continue
 			}
 		}
@@ -100,6 +100,9 @@ func isNoQuorum(err error) bool {
 // checkpoint takes one root through the steps 5 to 8.
 func (p *publisher) checkpoint(ctx context.Context, want tlog.Root) error {
 	s := p.s
+	if err := s.checkFinal(want); err != nil {
+		return err
+	}
 	tree, err := s.reader.Tree(ctx, want.Size, want.Hash)
 	if err != nil {
 		return stopped("read the tree to be published", err)
@@ -153,14 +156,54 @@ func (p *publisher) checkpoint(ctx context.Context, want tlog.Root) error {
 	if err := fault.Hit("publish.before"); err != nil {
 		return refuse(Failed, "publish: %w", err)
 	}
-	if err := s.c.Tiles.Put(ctx, blob.Object{Key: CheckpointKey, Data: cosigned.Bytes()}); err != nil {
-		return refuse(Failed, "publish the checkpoint: %w", err)
+	if err := s.putPublished(ctx, cosigned); err != nil {
+		return err
 	}
 	if err := fault.Hit("publish.after"); err != nil {
 		return refuse(Failed, "publish: %w", err)
 	}
 	s.publish(&published{note: cosigned, tree: tree})
 	return p.seal(ctx)
+}
+
+// checkFinal refuses a tree beyond the end that the policy names for the shard:
+// nobody who verifies by the policy would take a checkpoint of it, and to sign one
+// would be evidence against the log.
+func (s *Sequencer) checkFinal(want tlog.Root) error {
+	for _, f := range s.c.Policy.Trust().Finals {
+		if f.Origin == s.c.Origin && (want.Size > f.Size || want.Size == f.Size && want.Hash != [32]byte(f.Root)) {
+			return refuse(Fork, "the policy says that the shard has ended at size %d, the store is at size %d with another tree", f.Size, want.Size)
+		}
+	}
+	return nil
+}
+
+// putPublished writes the published note, unless there is a newer one by now: who
+// has been replaced in this very moment puts no older note back.
+func (s *Sequencer) putPublished(ctx context.Context, note *checkpoint.Note) error {
+	next := note.Checkpoint()
+	var refused error
+	err := blob.Replace(ctx, s.c.Tiles, CheckpointKey, func(current []byte) ([]byte, error) {
+		refused = nil
+		there, err := checkpoint.Parse(current)
+		if err != nil || !s.signedByLog(there) {
+			return note.Bytes(), nil //nolint:nilerr // none, or nothing that the log has said
+		}
+		switch was := there.Checkpoint(); {
+		case was.Size > next.Size:
+			refused = refuse(Owned, "another sequencer has published size %d, this one is at size %d", was.Size, next.Size)
+		case was.Size == next.Size && was != next:
+			refused = refuse(Fork, "another checkpoint of size %d is published", was.Size)
+		}
+		return note.Bytes(), refused
+	})
+	switch {
+	case refused != nil:
+		return refused
+	case err != nil:
+		return refuse(Failed, "publish the checkpoint: %w", err)
+	}
+	return nil
 }
 
 // seal closes the register for ever once the shard's last entry is published.

@@ -171,7 +171,13 @@ type published struct {
 	note   *checkpoint.Note
 	tree   *tile.Tree
 	blocks blocks
+	// outdated: the quorum was that of an earlier policy. The tree is the log's all
+	// the same, but who verifies by the policy of today would refuse the note.
+	outdated bool
 }
+
+// covers tells whether FINAL can be said of the entry at index.
+func (p *published) covers(index uint64) bool { return p.size() > index && !p.outdated }
 
 func (p *published) size() uint64 {
 	if p == nil {
@@ -179,6 +185,8 @@ func (p *published) size() uint64 {
 	}
 	return p.tree.Size()
 }
+
+func (p *published) isOutdated() bool { return p != nil && p.outdated }
 
 // New checks the configuration and makes a Sequencer.
 func New(c Config) (*Sequencer, error) {
@@ -272,13 +280,18 @@ func (s *Sequencer) run(ctx context.Context) error {
 		s.endsAt.Store(start.root.Size)
 	}
 	grown := make(chan tlog.Root, 1)
-	if start.root.Size > start.registered.Size || s.head().size() < start.root.Size {
+	if start.root.Size > start.registered.Size || s.head().size() < start.root.Size || s.head().isOutdated() {
 		grown <- start.root
 	}
 	var work sync.WaitGroup
 	work.Go(func() {
 		cancel(newWriter(s, start, grown).run(ctx))
 	})
+	for _, a := range s.lineage {
+		if a.final.Load().isOutdated() {
+			work.Go(func() { s.awaitRenewal(ctx, a) })
+		}
+	}
 	work.Go(func() {
 		p := &publisher{s: s, registered: start.registered, grown: grown, settled: start.settled}
 		cancel(p.run(ctx))
@@ -365,7 +378,7 @@ func (s *Sequencer) watch() (*published, <-chan struct{}, error) {
 func (s *Sequencer) waitPublished(ctx context.Context, index uint64) (*published, error) {
 	for {
 		p, changed, refused := s.watch()
-		if p.size() > index {
+		if p.covers(index) {
 			return p, nil
 		}
 		if refused != nil {

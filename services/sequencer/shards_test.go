@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,13 @@ func newShards(t testing.TB, n int) *shards {
 // shardsPolicy names the keys in this order, and the witnesses of newWitnesses.
 func shardsPolicy(t testing.TB, keys []*checkpoint.SigningKey) *verify.Policy {
 	t.Helper()
+	return policyBy(t, keys, newWitnesses(t, 3).keys, nil)
+}
+
+// policyBy names these keys and witnesses, two of which are a quorum. more goes
+// into the sidecar.
+func policyBy(t testing.TB, keys, witnesses []*checkpoint.SigningKey, more map[string]any) *verify.Policy {
+	t.Helper()
 	var text strings.Builder
 	var required []string
 	for _, k := range keys {
@@ -102,17 +110,21 @@ func shardsPolicy(t testing.TB, keys []*checkpoint.SigningKey) *verify.Policy {
 		required = append(required, k.Verifier().String())
 	}
 	operators := map[string]string{}
-	for i, k := range newWitnesses(t, 3).keys {
+	var groups []string
+	for i, k := range witnesses {
+		groups = append(groups, fmt.Sprintf("g%d", i))
 		fmt.Fprintf(&text, "witness w%d %s https://w%d.test\ngroup g%d all w%d\n", i, k.Verifier(), i, i, i)
 		operators[fmt.Sprintf("g%d", i)] = fmt.Sprintf("operator %d", i)
 	}
-	text.WriteString("group q 2 g0 g1 g2\nquorum q\n")
-	sidecar, err := json.Marshal(map[string]any{
+	fmt.Fprintf(&text, "group q 2 %s\nquorum q\n", strings.Join(groups, " "))
+	trust := map[string]any{
 		"format": verify.TrustFormat, "log": testLog, "logOperator": "log operator", "acceptReceived": true,
 		"requiredLogKeys": required, "operators": operators,
 		"pendingKeys": []string{base64.StdEncoding.EncodeToString(testKey(t, 3).Public().DER())},
 		"gateways":    []string{testKey(t, 23).ID().String()},
-	})
+	}
+	maps.Copy(trust, more)
+	sidecar, err := json.Marshal(trust)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/register"
 	"github.com/trialog/trialog/services/internal/tile"
@@ -42,7 +43,7 @@ func (s *Sequencer) start(ctx context.Context) (*started, error) {
 	if err != nil {
 		return nil, err
 	}
-	note, err := s.loadPublished(ctx, root, registered)
+	note, outdated, err := s.loadPublished(ctx, root, registered)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (s *Sequencer) start(ctx context.Context) (*started, error) {
 		if err != nil {
 			return nil, storeError("read the published tree", err)
 		}
-		s.publish(&published{note: note, tree: tree})
+		s.publish(&published{note: note, tree: tree, outdated: outdated})
 	}
 	if err := s.inherit(ctx, root.Size); err != nil {
 		return nil, err
@@ -155,42 +156,49 @@ func (s *Sequencer) checkAgainst(ctx context.Context, what string, root tlog.Roo
 	return nil
 }
 
-// loadPublished reads the published checkpoint back, nil if there is none, and holds it against store
-// and register: nothing may have been published that the register does not know.
-func (s *Sequencer) loadPublished(ctx context.Context, root tlog.Root, registered register.Record) (*checkpoint.Note, error) {
+// loadPublished reads the published checkpoint back, nil if there is none, and
+// holds it against store and register: nothing may have been published that the
+// register does not know.
+//
+// A note that does not satisfy the policy, but that the log has signed, was
+// published by another policy: witnesses were replaced since. It is outdated: the
+// tree is cosigned anew, at the same size, by the witnesses of today. Until then it
+// stands for what was published, and nothing is final.
+func (s *Sequencer) loadPublished(
+	ctx context.Context, root tlog.Root, registered register.Record,
+) (note *checkpoint.Note, outdated bool, err error) {
 	raw, err := s.c.Tiles.Get(ctx, CheckpointKey)
 	if errors.Is(err, blob.ErrNotFound) {
-		return nil, nil //nolint:nilnil // nothing is published yet
+		return nil, false, nil // nothing is published yet
 	} else if err != nil {
-		return nil, fmt.Errorf("read the published checkpoint: %w", err)
+		return nil, false, fmt.Errorf("read the published checkpoint: %w", err)
 	}
-	note, err := checkpoint.Parse(raw)
-	if err != nil {
-		return nil, refuse(Corrupt, "the published checkpoint: %w", err)
+	if note, err = checkpoint.Parse(raw); err != nil {
+		return nil, false, refuse(Corrupt, "the published checkpoint: %w", err)
 	}
 	_, unsatisfied := s.c.Policy.CheckNote(raw)
+	if _, ok := errors.AsType[*verify.FinalError](unsatisfied); ok {
+		return nil, false, refuse(Fork, "the published checkpoint: %w", unsatisfied)
+	}
 	cosigned := len(note.Signatures()) > len(s.c.LogKeys) // by whomever
-	if unsatisfied != nil && (registered.Sealed || !cosigned || !s.signedByLog(note)) {
-		return nil, refuse(Corrupt, "the published checkpoint: %w", unsatisfied)
+	if unsatisfied != nil && (!cosigned || !s.signedByLog(note)) {
+		return nil, false, refuse(Corrupt, "the published checkpoint: %w", unsatisfied)
 	}
 	c := note.Checkpoint()
 	if c.Origin != s.c.Origin {
-		return nil, refuse(Fork, "the published checkpoint is of origin %q", c.Origin)
+		return nil, false, refuse(Fork, "the published checkpoint is of origin %q", c.Origin)
 	}
 	if c.Size > registered.Size {
-		return nil, refuse(Rollback, "the published checkpoint is at size %d, the register at %d: the register was put back",
+		return nil, false, refuse(Rollback, "the published checkpoint is at size %d, the register at %d: the register was put back",
 			c.Size, registered.Size)
 	}
 	if err := s.checkAgainst(ctx, "published checkpoint", root, c.Size, c.Root); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if unsatisfied != nil {
-		// The log has signed it, and the tree is the same: it is the policy that
-		// was changed. The tree is cosigned anew by the witnesses of today.
 		s.log.Warn("the published checkpoint does not satisfy the policy, a new one is needed", "size", c.Size, "error", unsatisfied)
-		return nil, nil //nolint:nilnil // nothing is published that counts
 	}
-	return note, nil
+	return note, unsatisfied != nil, nil
 }
 
 // checkCandidate holds the newest note that the log itself has signed against

@@ -149,7 +149,7 @@ const publishedFor = 100 * time.Millisecond
 // shard go to the newest one that has published anything; startShards moves them
 // on.
 func (e *engine) openProofs(ctx context.Context) (*proofs.Proofs, error) {
-	c := proofs.Config{Policy: e.policy, Now: e.now, Logger: e.log, Refresh: publishedFor}
+	c := proofs.Config{Policy: e.policy, Now: e.now, Logger: e.log, Refresh: publishedFor, Anchors: e.anchors.served()}
 	newest := 0
 	for i, sh := range e.shards {
 		_, err := sh.tiles.Get(ctx, sequencer.CheckpointKey)

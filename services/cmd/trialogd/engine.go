@@ -1,13 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -36,6 +33,7 @@ type engine struct {
 	list     *listing
 	activate func(origin string) error // has reads that name no shard answered from another one
 	guard    *clock.Guard              // nil without sources
+	anchors  *anchors                  // nil without any
 	metrics  *prometheus.Registry
 	now      func() time.Time
 	log      *slog.Logger
@@ -62,10 +60,13 @@ func openEngine(ctx context.Context, l layout, c *config.Log, now func() time.Ti
 			return nil, err
 		}
 	}
-	if e.guard, err = newGuard(c.ClockSources, now, logger); err != nil {
+	if e.guard, err = newGuard(l, c.ClockSources, now, logger); err != nil {
 		return nil, err
 	}
 	if e.list, err = openListing(l, now); err != nil {
+		return nil, err
+	}
+	if e.anchors, err = openAnchors(c.Anchors.Under(l.dir)); err != nil {
 		return nil, err
 	}
 	for i := range c.Shards {
@@ -97,13 +98,14 @@ func readPolicyFiles(policy, sidecar string) (*verify.Policy, error) {
 	return p.Remembering(), nil
 }
 
-func newGuard(urls []string, now func() time.Time, logger *slog.Logger) (*clock.Guard, error) {
-	if len(urls) == 0 {
+func newGuard(l layout, addresses []string, now func() time.Time, logger *slog.Logger) (*clock.Guard, error) {
+	if len(addresses) == 0 {
 		return nil, nil //nolint:nilnil // nothing to compare with
 	}
-	sources := make([]clock.Source, 0, len(urls))
-	for _, u := range urls {
-		s, err := clockSource(u, now)
+	parser := clock.Parser{Now: now, Dir: l.dir}
+	sources := make([]clock.Source, 0, len(addresses))
+	for _, address := range addresses {
+		s, err := parser.Parse(address)
 		if err != nil {
 			return nil, err
 		}
@@ -143,12 +145,25 @@ func (e *engine) run(ctx context.Context) error {
 	for _, sh := range e.shards {
 		if sh.seq != nil {
 			parts = append(parts, run.Part{Name: "shard " + sh.place.Name(), Run: sh.run})
+		} else {
+			renewal, err := e.renewal(sh)
+			if err != nil {
+				return err
+			}
+			parts = append(parts, renewal)
 		}
 		scrubbing, err := e.scrubber(sh)
 		if err != nil {
 			return err
 		}
 		parts = append(parts, scrubbing)
+		if e.anchors != nil {
+			anchoring, err := e.anchoring(sh)
+			if err != nil {
+				return err
+			}
+			parts = append(parts, anchoring)
+		}
 	}
 	return run.All(ctx, parts...)
 }
@@ -192,15 +207,4 @@ func (e *engine) close() {
 		sh.close()
 	}
 	e.shards = nil
-}
-
-// clockSource returns the source at an address such as ntp://host or
-// ntp://host:port.
-func clockSource(address string, now func() time.Time) (clock.Source, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, fmt.Errorf("clock source: %w", err)
-	}
-	const ntpPort = "123"
-	return clock.NewNTP(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), ntpPort)), now)
 }

@@ -10,14 +10,14 @@ import (
 )
 
 // enrolGateway makes the enrolment of the gateway's key the first entry of a new
-// log: without it nothing that the gateway receives could be verified.
+// log: without it nothing that the gateway receives could be verified. The second
+// one says by which policy the log publishes.
 func (e *engine) enrolGateway(ctx context.Context) error {
 	for failures := 0; ; {
 		err := e.tryEnrolment(ctx)
 		if err == nil {
 			e.enrolled.Store(true)
-			<-ctx.Done()
-			return nil
+			return e.keepPolicyLogged(ctx)
 		}
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was told to end
@@ -59,6 +59,10 @@ func (e *engine) tryEnrolment(ctx context.Context) error {
 		if _, err := seq.Add(ctx, sequencer.Request{
 			Envelope: env, Granted: []statement.Role{statement.Gateway, statement.Operator},
 		}); err != nil {
+			return err
+		}
+		// If this fails it is tried again behind the enrolment.
+		if err := e.logPolicy(ctx); err != nil {
 			return err
 		}
 	}

@@ -26,9 +26,10 @@ import (
 
 // listing keeps the signed list of the log's shards.
 type listing struct {
-	path string
-	key  *statement.PrivateKey
-	now  func() time.Time
+	layout layout
+	path   string
+	key    *statement.PrivateKey
+	now    func() time.Time
 
 	changing sync.Mutex // held while a new list is made, which reads registers and tiles
 
@@ -39,6 +40,9 @@ type listing struct {
 
 // openListing reads the list, and makes its key where a log has none yet.
 func openListing(l layout, now func() time.Time) (*listing, error) {
+	if err := l.checkPolicyWhole(); err != nil {
+		return nil, err
+	}
 	key, err := readKey(l.key(listKey))
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := makeKey(l.key(listKey)); err != nil {
@@ -49,7 +53,7 @@ func openListing(l layout, now func() time.Time) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &listing{path: l.logList(), key: key, now: now}
+	s := &listing{layout: l, path: l.logList(), key: key, now: now}
 	raw, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -63,8 +67,12 @@ func openListing(l layout, now func() time.Time) (*listing, error) {
 	return s, nil
 }
 
-// ServeHTTP hands the newest list out.
+// ServeHTTP hands the newest list out, or a trust bundle.
 func (s *listing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if version, ok := trustVersion(r.URL.EscapedPath()); ok {
+		s.layout.serveTrust(w, r, version)
+		return
+	}
 	s.mu.Lock()
 	raw := s.raw
 	s.mu.Unlock()

@@ -35,6 +35,8 @@ func (m *mux) route(r *http.Request) http.Handler {
 		return m.ready
 	case path == "/v1/loglist" && reads:
 		return m.list
+	case isTrust(path) && reads:
+		return m.list
 	case path == "/checkpoint", path == "/v1/receipts:refresh":
 		return m.tiles
 	}

@@ -50,4 +50,3 @@ func (e *engine) scrubber(sh *shard) (run.Part, error) {
 	}
 	return s.Part(), nil
 }
-

@@ -14,11 +14,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/trialog/trialog/api/checkpoint"
 	trialogv1 "github.com/trialog/trialog/api/gen/trialog/v1"
+	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/config"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/blob/bucket"
 	"github.com/trialog/trialog/services/internal/register"
+	"github.com/trialog/trialog/services/internal/run"
 	"github.com/trialog/trialog/services/internal/tlog"
 	"github.com/trialog/trialog/services/sequencer"
 	"github.com/trialog/trialog/services/sequencer/ledger"
@@ -107,16 +110,46 @@ func (e *engine) openSequencer(ctx context.Context, sh *shard) error {
 	}
 	sh.closers = append(sh.closers, book.Close)
 	c.Ledger = book
-	pool, err := witnessing.New(witnessing.Config{Policy: e.policy.Notes(), Now: e.now, Logger: sh.log})
-	if err != nil {
+	if c.Witness, err = e.openPool(sh); err != nil {
 		return err
 	}
-	sh.closers = append(sh.closers, pool.Close)
-	c.Witness = pool
 	if sh.seq, err = sequencer.New(c); err != nil {
 		return err
 	}
 	return sh.connect()
+}
+
+// openPool makes the pool of the witnesses that cosign the shard's checkpoints at
+// once. Witnesses that are asked at anchor pace are left out, and so are keys that
+// the policy has retired: they do not count for anything new.
+func (e *engine) openPool(sh *shard) (*witnessing.Pool, error) {
+	pool, err := witnessing.New(witnessing.Config{
+		Policy: e.policy.Notes(), Now: e.now, Logger: sh.log,
+		Without: func(w checkpoint.WitnessEntry) bool { return e.anchors.holds(w.Key) || e.retired(w.Key) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	sh.closers = append(sh.closers, pool.Close)
+	return pool, nil
+}
+
+// retired tells whether the policy has retired a witness's key.
+func (e *engine) retired(key *checkpoint.VerifierKey) bool {
+	return slices.ContainsFunc(e.policy.Trust().Retired, func(r verify.Retired) bool { return r.Key.String() == key.String() })
+}
+
+// renewal returns the part that has the last checkpoint of a shard without a
+// sequencer cosigned anew, should the policy have changed.
+func (e *engine) renewal(sh *shard) (run.Part, error) {
+	pool, err := e.openPool(sh)
+	if err != nil {
+		return run.Part{}, err
+	}
+	r := &sequencer.Renewal{
+		Origin: sh.place.Origin, Tiles: sh.tiles, Register: sh.register, Witness: pool, Policy: e.policy, Logger: sh.log,
+	}
+	return run.Part{Name: "renewal " + sh.place.Name(), Run: r.Run}, nil
 }
 
 // connect makes the sequencer's gRPC service reachable within the process.

@@ -61,6 +61,27 @@ func (m *Memory) Extend(ctx context.Context, extensions ...Extension) error {
 	return nil
 }
 
+// Replace implements Replacer. While decide is at work nobody else writes.
+func (m *Memory) Replace(ctx context.Context, key string, decide Decide) error {
+	if err := CheckKey(key); err != nil {
+		return fmt.Errorf("replace: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("replace: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next, err := decide(bytes.Clone(m.objects[key]))
+	if err != nil {
+		return err
+	}
+	if m.objects == nil {
+		m.objects = make(map[string][]byte)
+	}
+	m.objects[key] = bytes.Clone(next)
+	return nil
+}
+
 // Get implements Store.
 func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := CheckKey(key); err != nil {

@@ -13,6 +13,11 @@ const (
 	// a witness that has healed is to be cosigning again.
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 5 * time.Second
+	// maxDoublings keeps the pause from overflowing: four minutes and more.
+	maxDoublings = 10
+	// quarantineFailures bounds the pause before a witness in quarantine is asked
+	// again: a second.
+	quarantineFailures = 2
 	// maxConflicts is how many sizes of a witness are followed for one
 	// candidate. One is normal, and another process of the log may be at work
 	// for a moment; a witness that goes on is playing.
@@ -141,15 +146,21 @@ func (p *Pool) settle(e *endpoint, r *round, a attempt, rep reply) {
 		// Asking for this candidate again would bring the same; the next one, or
 		// the next call for this one, is another matter.
 		final = true
-		e.backOff(0)
+		p.backOff(e, 0)
+	case Quarantined:
+		// It says when it will be ready at the latest, and is asked sooner: a log
+		// starts together with its witnesses. However often it says so, the pause
+		// stays short.
+		e.failures = min(e.failures, quarantineFailures)
+		p.backOff(e, min(rep.wait, minBackoff<<e.failures))
 	case BadTime:
 		// Whose clock is wrong is not known, and it may be right again in a moment:
 		// the pause does not grow.
 		final = true
 		e.failures = 0
-		e.backOff(0)
+		p.backOff(e, 0)
 	default:
-		e.backOff(rep.wait)
+		p.backOff(e, rep.wait)
 	}
 	if p.latest != r {
 		return
@@ -168,10 +179,10 @@ func (p *Pool) settle(e *endpoint, r *round, a attempt, rep reply) {
 	e.last = rep
 }
 
-// backOff sets the pause before the next request. Pool.mu is held.
-func (e *endpoint) backOff(wait time.Duration) {
+// backOff sets the pause before the next request to a witness. Pool.mu is held.
+func (p *Pool) backOff(e *endpoint, wait time.Duration) {
 	if wait == 0 {
-		wait = min(minBackoff<<min(e.failures, 10), maxBackoff)
+		wait = min(minBackoff<<min(e.failures, maxDoublings), p.maxBackoff)
 	}
 	e.failures++
 	e.notBefore = time.Now().Add(wait) //nolint:forbidigo // a pause, by the monotonic clock

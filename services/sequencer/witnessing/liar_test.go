@@ -137,6 +137,11 @@ func refusals() []liar {
 		{name: "429", want: RateLimited, lie: answer(told{status: 429})},
 		{name: "429 for ever", want: RateLimited, lie: answer(told{status: 429, header: http.Header{"Retry-After": {"18446744073709551615"}}})},
 		{name: "500", want: Unavailable, lie: answer(told{status: 500})},
+		{name: "503", want: Unavailable, lie: answer(told{status: 503})},
+		{name: "503 in quarantine", want: Quarantined, lie: answer(told{status: 503, header: http.Header{"Retry-After": {"1"}}})},
+		{name: "503 in quarantine for ever", want: Quarantined, lie: answer(told{
+			status: 503, header: http.Header{"Retry-After": {"18446744073709551615"}},
+		})},
 		{name: "200 with another code", want: Unavailable, lie: answer(told{status: 204})},
 		{name: "redirect", want: Unavailable, lie: answer(told{status: 307, header: http.Header{"Location": {"http://a.example/add-checkpoint"}}})},
 		{name: "connection refused", want: Unreachable, lie: answer(told{err: errors.New("connection refused")})},

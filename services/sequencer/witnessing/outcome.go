@@ -23,6 +23,9 @@ const (
 	// Unavailable means: a 5xx or another status that the protocol does not know;
 	// what the witness did is unknown.
 	Unavailable Outcome = "unavailable"
+	// Quarantined means: 503 with a Retry-After: the witness signs nothing yet, as
+	// one that was started with a fresh or restored state until it has caught up.
+	Quarantined Outcome = "quarantined"
 	// NotConfigured means: 403 or 404. Deployed witnesses use both for a log that
 	// they do not follow.
 	NotConfigured Outcome = "not-configured"
@@ -92,7 +95,7 @@ func (p *Pool) noQuorum(r *round) *NoQuorumError {
 	defer p.mu.Unlock()
 	e := &NoQuorumError{Checkpoint: r.note.Checkpoint()}
 	superseded := p.latest != r
-	for _, entry := range p.policy.Witnesses() {
+	for _, entry := range p.lines {
 		w := WitnessResult{Witness: entry.Name, URL: entry.URL, Outcome: NoURL}
 		if ep := p.endpointOf(entry); ep != nil {
 			w.Outcome, w.Size, w.Err = ep.last.outcome, ep.last.size, ep.last.err

@@ -30,7 +30,7 @@ import (
 // ProveFunc returns the RFC 6962 consistency proof between two sizes of the log,
 // 0 < old < size; size is that of a candidate given to Cosign. It is called
 // concurrently, also after Cosign returned, until the Pool is closed.
-type ProveFunc func(ctx context.Context, old, size uint64) ([][32]byte, error)
+type ProveFunc = func(ctx context.Context, old, size uint64) ([][32]byte, error)
 
 // Config is what a Pool is made from.
 type Config struct {
@@ -50,9 +50,19 @@ type Config struct {
 	// Logger may be nil: nothing is logged then.
 	Logger *slog.Logger
 
-	// Timeout bounds one call of Cosign or Probe; 0 means 5 s. A single request
-	// may take four times as long, so that a slow witness is late, not lost.
+	// Timeout bounds one call of Cosign, Gather or Probe; 0 means 5 s. A single
+	// request may take four times as long, so that a slow witness is late, not
+	// lost.
 	Timeout time.Duration
+
+	// Without tells which lines of the policy this Pool has nothing to do with:
+	// witnesses that are asked elsewhere, and keys that no longer count. They are
+	// not asked, and the quorum is to be met without them. nil: none.
+	Without func(checkpoint.WitnessEntry) bool
+
+	// MaxBackoff bounds the pause after failures one after the other, which is
+	// doubled each time; 0 means 5 s.
+	MaxBackoff time.Duration
 }
 
 // defaultTimeout is used when the configuration says nothing.
@@ -81,6 +91,9 @@ type Pool struct {
 	timeout time.Duration
 	// ownClient: nobody else uses the client's connections.
 	ownClient bool
+	// lines are the policy's witness lines, but for those of Config.Without.
+	lines      []checkpoint.WitnessEntry
+	maxBackoff time.Duration
 
 	// witnesses is fixed; what is in them is guarded by mu.
 	witnesses []*endpoint
@@ -126,7 +139,9 @@ type round struct {
 // New makes a Pool. It refuses a policy whose quorum cannot be met by witnesses
 // that have a URL.
 func New(c Config) (*Pool, error) {
-	p := &Pool{policy: c.Policy, now: c.Now, log: c.Logger, timeout: c.Timeout, ownClient: c.HTTP == nil}
+	p := &Pool{
+		policy: c.Policy, now: c.Now, log: c.Logger, timeout: c.Timeout, ownClient: c.HTTP == nil, maxBackoff: c.MaxBackoff,
+	}
 	if p.policy == nil {
 		return nil, errors.New("making a witness pool: expected a policy")
 	}
@@ -138,6 +153,9 @@ func New(c Config) (*Pool, error) {
 	}
 	if p.timeout <= 0 {
 		p.timeout = defaultTimeout
+	}
+	if p.maxBackoff <= 0 {
+		p.maxBackoff = maxBackoff
 	}
 	client := http.Client{Transport: &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -151,23 +169,37 @@ func New(c Config) (*Pool, error) {
 	// A redirect would let a witness point the log's requests anywhere.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	p.client = &client
-	reachable := make(map[string]bool)
-	for _, entry := range p.policy.Witnesses() {
-		if entry.URL == "" {
-			continue
-		}
-		u, err := url.Parse(entry.URL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("making a witness pool: witness %s: expected an http or https URL, got %q", entry.Name, entry.URL)
-		}
-		reachable[entry.Name] = true
-		p.add(entry)
+	reachable, err := p.addAll(c.Without)
+	if err != nil {
+		return nil, fmt.Errorf("making a witness pool: %w", err)
 	}
 	if !p.policy.Quorum(func(name string) bool { return reachable[name] }) {
 		return nil, errors.New("making a witness pool: the witnesses with a URL cannot meet the policy's quorum")
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
+}
+
+// addAll takes the policy's lines up and returns the names of those that can be
+// asked.
+func (p *Pool) addAll(without func(checkpoint.WitnessEntry) bool) (reachable map[string]bool, err error) {
+	reachable = make(map[string]bool)
+	for _, entry := range p.policy.Witnesses() {
+		if without != nil && without(entry) {
+			continue
+		}
+		p.lines = append(p.lines, entry)
+		if entry.URL == "" {
+			continue
+		}
+		u, err := url.Parse(entry.URL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("witness %s: expected an http or https URL, got %q", entry.Name, entry.URL)
+		}
+		reachable[entry.Name] = true
+		p.add(entry)
+	}
+	return reachable, nil
 }
 
 func (p *Pool) add(entry checkpoint.WitnessEntry) {
@@ -303,6 +335,49 @@ func (p *Pool) logSigned(note *checkpoint.Note) (*checkpoint.Note, error) {
 	return checkpoint.NewNote(note.Text(), sigs...)
 }
 
+// Gather gives the candidate to every witness, and returns the cosignatures that
+// came when all witnesses have answered or the time-out has passed, whether or not
+// they are a quorum. missing is nil if every key of every witness has signed, else
+// it is why not: a *NoQuorumError, or that nobody could be asked.
+//
+// As with Cosign, who has not answered goes on being asked in the background, and
+// giving the same candidate again keeps what was gathered.
+func (p *Pool) Gather(ctx context.Context, note *checkpoint.Note, prove ProveFunc) (signed []checkpoint.Signature, missing error) {
+	ctx, cancel := p.callContext(ctx)
+	defer cancel()
+	r, err := p.begin(note, prove) //nolint:contextcheck // what it starts outlives the caller; Close ends it
+	if err != nil {
+		return nil, fmt.Errorf("gathering cosignatures: %w", err)
+	}
+	for {
+		p.mu.Lock()
+		changed, asking := r.changed, p.asking(r)
+		signed = signed[:0]
+		for _, entry := range p.lines {
+			if sig, ok := r.signed[entry.Name]; ok {
+				signed = append(signed, sig)
+			}
+		}
+		p.mu.Unlock()
+		switch {
+		case len(signed) == len(p.lines):
+			return signed, nil
+		case !asking:
+			return signed, p.noQuorum(r)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return signed, p.gaveUp(ctx, r)
+		}
+	}
+}
+
+// asking tells whether some witness is still to answer. Pool.mu is held.
+func (p *Pool) asking(r *round) bool {
+	return p.latest == r && slices.ContainsFunc(p.witnesses, func(e *endpoint) bool { return p.wants(e, r) })
+}
+
 // quorum returns the cosigned note if the policy is satisfied, else what to wait
 // for, which is nil once every witness has answered.
 func (p *Pool) quorum(r *round) (*checkpoint.Note, <-chan struct{}, error) {
@@ -310,12 +385,12 @@ func (p *Pool) quorum(r *round) (*checkpoint.Note, <-chan struct{}, error) {
 	changed := r.changed
 	var sigs []checkpoint.Signature
 	signed := make(map[string]bool)
-	for _, entry := range p.policy.Witnesses() {
+	for _, entry := range p.lines {
 		if sig, ok := r.signed[entry.Name]; ok {
 			sigs, signed[entry.Name] = append(sigs, sig), true
 		}
 	}
-	asking := p.latest == r && slices.ContainsFunc(p.witnesses, func(e *endpoint) bool { return p.wants(e, r) })
+	asking := p.asking(r)
 	own := r.note
 	p.mu.Unlock()
 	if !p.policy.Quorum(func(name string) bool { return signed[name] }) {

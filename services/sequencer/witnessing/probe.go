@@ -33,8 +33,8 @@ func (p *Pool) Sizes() []Size {
 
 // Probe sends a checkpoint that the log has registered and signed before to
 // every witness once more, with its own size as the old one and no proof, and
-// returns where each witness of the policy stands, in the policy's order. It is
-// how a log that starts finds out whether it was put back.
+// returns where each witness of the policy stands, in the policy's order, but for
+// those of Config.Without. It is how a log that starts finds out whether it was put back.
 //
 //   - Cosigned: the witness holds this very checkpoint. Some deployed witnesses
 //     answer so on first contact too; then it is no evidence.
@@ -72,7 +72,7 @@ func (p *Pool) Probe(ctx context.Context, note *checkpoint.Note) ([]WitnessResul
 		}
 	}
 	var out []WitnessResult
-	for _, entry := range p.policy.Witnesses() {
+	for _, entry := range p.lines {
 		w := WitnessResult{Witness: entry.Name, URL: entry.URL, Outcome: NoURL}
 		if rep, ok := byName[entry.Name]; ok {
 			w.Outcome, w.Size, w.Err = rep.outcome, rep.size, rep.err

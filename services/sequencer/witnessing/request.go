@@ -34,7 +34,7 @@ type reply struct {
 	// size is the body of a 409 with text/x.tlog.size; outcome is Behind then,
 	// whatever the number.
 	size uint64
-	// wait is a 429's Retry-After, 0 if it had none.
+	// wait is the Retry-After of a 429 or 503, 0 if it had none.
 	wait time.Duration
 	// signed holds the cosignatures that verify, by policy name; with outcome
 	// Cosigned one by each key of the witness.
@@ -95,6 +95,8 @@ func (p *Pool) read(e *endpoint, status int, header http.Header, body []byte, no
 		return reply{outcome: RateLimited, err: errors.New("status 429"), wait: retryAfter(header, p.now())}
 	case status == http.StatusBadRequest || status == http.StatusUnprocessableEntity:
 		return reply{outcome: Refused, err: fmt.Errorf("status %d", status)}
+	case status == http.StatusServiceUnavailable && retryAfter(header, p.now()) > 0:
+		return reply{outcome: Quarantined, err: errors.New("status 503"), wait: retryAfter(header, p.now())}
 	default:
 		return reply{outcome: Unavailable, err: fmt.Errorf("status %d", status)}
 	}

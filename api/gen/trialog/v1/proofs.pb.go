@@ -512,7 +512,12 @@ func (x *GetEntriesResponse) GetEntries() [][]byte {
 type RefreshReceiptRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The .receipt file.
-	Receipt       []byte `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt []byte `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Asks for the newest checkpoint that was anchored: with the cosignatures of
+	// public witnesses, and with time-stamp tokens in the receipt. The error is
+	// FAILED_PRECONDITION while none covers the entry, with a RetryInfo that says
+	// when the next one is due.
+	Anchored      bool `protobuf:"varint,2,opt,name=anchored,proto3" json:"anchored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -552,6 +557,13 @@ func (x *RefreshReceiptRequest) GetReceipt() []byte {
 		return x.Receipt
 	}
 	return nil
+}
+
+func (x *RefreshReceiptRequest) GetAnchored() bool {
+	if x != nil {
+		return x.Anchored
+	}
+	return false
 }
 
 // RefreshReceiptResponse is a receipt.
@@ -638,9 +650,10 @@ const file_trialog_v1_proofs_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\rR\x05count\"D\n" +
 	"\x12GetEntriesResponse\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x18\n" +
-	"\aentries\x18\x02 \x03(\fR\aentries\"1\n" +
+	"\aentries\x18\x02 \x03(\fR\aentries\"M\n" +
 	"\x15RefreshReceiptRequest\x12\x18\n" +
-	"\areceipt\x18\x01 \x01(\fR\areceipt\"2\n" +
+	"\areceipt\x18\x01 \x01(\fR\areceipt\x12\x1a\n" +
+	"\banchored\x18\x02 \x01(\bR\banchored\"2\n" +
 	"\x16RefreshReceiptResponse\x12\x18\n" +
 	"\areceipt\x18\x01 \x01(\fR\areceipt2\xd4\x03\n" +
 	"\fProofService\x12T\n" +

@@ -42,7 +42,7 @@ type ProofServiceClient interface {
 	// GetEntries gives entries by range.
 	GetEntries(ctx context.Context, in *GetEntriesRequest, opts ...grpc.CallOption) (*GetEntriesResponse, error)
 	// RefreshReceipt gives a receipt of the same entry under the newest
-	// checkpoint.
+	// checkpoint, or under the newest anchored one if that is asked for.
 	RefreshReceipt(ctx context.Context, in *RefreshReceiptRequest, opts ...grpc.CallOption) (*RefreshReceiptResponse, error)
 }
 
@@ -120,7 +120,7 @@ type ProofServiceServer interface {
 	// GetEntries gives entries by range.
 	GetEntries(context.Context, *GetEntriesRequest) (*GetEntriesResponse, error)
 	// RefreshReceipt gives a receipt of the same entry under the newest
-	// checkpoint.
+	// checkpoint, or under the newest anchored one if that is asked for.
 	RefreshReceipt(context.Context, *RefreshReceiptRequest) (*RefreshReceiptResponse, error)
 	mustEmbedUnimplementedProofServiceServer()
 }

@@ -25,6 +25,10 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 	t.Run("delete", func(t *testing.T) { testDelete(t, open(t)) })
 	t.Run("list", func(t *testing.T) { testList(t, open(t)) })
 	t.Run("cancelled", func(t *testing.T) { testCancelled(t, open(t)) })
+	t.Run("replace", func(t *testing.T) { testReplace(t, open(t)) })
+	if _, ok := open(t).(blob.Replacer); ok {
+		t.Run("replace meets others", func(t *testing.T) { testReplaceMeets(t, open(t)) })
+	}
 	t.Run("readers see whole objects", func(t *testing.T) { testAtomic(t, open(t)) })
 	if e, ok := open(t).(extender); ok {
 		t.Run("extend", func(t *testing.T) { testExtend(t, e) })
@@ -82,6 +86,73 @@ func testNotFound(t *testing.T, s blob.Store) {
 	put(t, s, "a/b", "x")
 	for _, key := range []string{"b", "a", "a/c", "a/b/c", "A/b", "x/y/z"} {
 		wantNone(t, s, key)
+	}
+}
+
+func testReplace(t *testing.T, s blob.Store) {
+	replace := func(key, want, next string, err error) error {
+		return blob.Replace(t.Context(), s, key, func(current []byte) ([]byte, error) {
+			if string(current) != want || (current == nil) != (want == "") {
+				t.Errorf("there is %q, want %q", current, want)
+			}
+			return []byte(next), err
+		})
+	}
+	if err := replace("a/b", "", "one", nil); err != nil {
+		t.Errorf("make: %v", err)
+	}
+	want(t, s, "a/b", "one")
+	if err := replace("a/b", "one", "two", nil); err != nil {
+		t.Errorf("replace: %v", err)
+	}
+	want(t, s, "a/b", "two")
+	own := errors.New("no")
+	if err := replace("a/b", "two", "three", own); !errors.Is(err, own) {
+		t.Errorf("the caller's error: %v", err)
+	}
+	if err := replace("a/c", "", "three", own); !errors.Is(err, own) {
+		t.Errorf("the caller's error: %v", err)
+	}
+	want(t, s, "a/b", "two")
+	wantNone(t, s, "a/c")
+	// The same again is not refused: a replacement whose outcome is unknown is made
+	// again.
+	if err := replace("a/b", "two", "two", nil); err != nil {
+		t.Errorf("the same: %v", err)
+	}
+	if err := replace("../b", "", "x", nil); !errors.Is(err, blob.ErrKey) {
+		t.Errorf("a bad key: %v", err)
+	}
+	if err := s.Delete(t.Context(), "a/b"); err != nil {
+		t.Error(err)
+	}
+	if err := replace("a/b", "", "again", nil); err != nil {
+		t.Errorf("after it was deleted: %v", err)
+	}
+}
+
+// testReplaceMeets: of many who replace one object at once, none loses what another
+// has written.
+func testReplaceMeets(t *testing.T, s blob.Store) {
+	const each, writers = 5, 4
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for done := 0; done < each; {
+				err := blob.Replace(t.Context(), s, "k", func(current []byte) ([]byte, error) { return append(current, 'x'), nil })
+				switch {
+				case err == nil:
+					done++
+				case !errors.Is(err, blob.ErrReplaced):
+					t.Errorf("replace: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, err := s.Get(t.Context(), "k"); err != nil || len(got) != each*writers {
+		t.Errorf("%d of %d writes are there: %v", len(got), each*writers, err)
 	}
 }
 

@@ -47,8 +47,10 @@ const (
 // notices, because nothing is used that does not fit a root, and repairs by
 // writing again.
 type Store struct {
-	b     *gocloud.Bucket
-	close func() error
+	b           *gocloud.Bucket
+	close       func() error
+	conditional *conditional // nil unless the bucket is S3's
+	replacing   sync.Mutex   // held by Replace if conditional is nil
 }
 
 // New returns the Store in an open bucket, which Close closes.

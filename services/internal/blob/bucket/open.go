@@ -198,6 +198,7 @@ func (c *s3Config) open(ctx context.Context) (*Store, error) {
 		b = gocloud.PrefixedBucket(b, c.prefix)
 	}
 	s := New(b)
+	s.conditional = &conditional{client: client, bucket: c.bucket, prefix: c.prefix}
 	// IsAccessible would say no more than yes or no, and a missing bucket must
 	// not look like an empty one.
 	for _, err := range s.List(ctx, "") {
