@@ -73,6 +73,10 @@ test-keys:
 test-e2e:
 	$(if $(wildcard e2e),$(GOTEST) -count=1 -timeout 30m ./e2e/...,@echo 'no e2e here')
 
+.PHONY: fault
+fault: ## every fault and scenario at full length, against real processes (half an hour)
+	TRIALOG_LONG=1 $(GOTEST) -count=1 -timeout 2h ./e2e/...
+
 # That the benchmark works and gives every row; its figures mean nothing.
 .PHONY: test-bench
 test-bench:

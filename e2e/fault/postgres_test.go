@@ -22,6 +22,9 @@ func rounds(n int) int {
 	return n
 }
 
+// long tells whether TRIALOG_LONG asks for what takes minutes.
+func long() bool { return os.Getenv("TRIALOG_LONG") != "" }
+
 // killBackends kills all processes of a server but the first one, each wherever it
 // is: by themselves they would end only when they wait for something, which is
 // never in the middle of a commit.

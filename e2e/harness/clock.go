@@ -2,7 +2,6 @@ package harness
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -23,18 +22,25 @@ type Clock struct {
 // test sets. Such a process can be killed, not stopped.
 func (l *Log) ShiftClock() *Clock {
 	l.t.Helper()
-	Need(l.t, "cc")
-	dir := l.t.TempDir()
-	shifter := filepath.Join(dir, "clockshift")
-	source := filepath.Join(TestData(l.t), "..", "tools", "clockshift.c")
-	if out, err := exec.CommandContext(l.t.Context(), "cc", "-O2", "-o", shifter, source).CombinedOutput(); err != nil {
-		l.t.Fatalf("build %s: %v\n%s", source, err, out)
-	}
-	c := &Clock{t: l.t, file: filepath.Join(dir, "offset")}
-	c.Set(0)
-	l.under = []string{shifter, c.file}
+	c, under := newClock(l.t)
+	l.under = under
 	l.With("--witnesses-elsewhere")
 	return c
+}
+
+// newClock makes a clock for the program that is run by under.
+func newClock(t testing.TB) (c *Clock, under []string) {
+	t.Helper()
+	Need(t, "cc")
+	dir := t.TempDir()
+	shifter := filepath.Join(dir, "clockshift")
+	source := filepath.Join(TestData(t), "..", "tools", "clockshift.c")
+	if out, err := exec.CommandContext(t.Context(), "cc", "-O2", "-o", shifter, source).CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", source, err, out)
+	}
+	c = &Clock{t: t, file: filepath.Join(dir, "offset")}
+	c.Set(0)
+	return c, []string{shifter, c.file}
 }
 
 // Set sets the clock to the machine's time and offset.
@@ -46,27 +52,6 @@ func (c *Clock) Set(offset time.Duration) {
 	}
 	if err := os.Rename(temp, c.file); err != nil {
 		c.t.Fatal(err)
-	}
-}
-
-// RunWitnesses runs the log's witnesses as processes of their own until the test
-// ends. The log must have been made.
-func (l *Log) RunWitnesses() {
-	l.t.Helper()
-	for n := 1; ; n++ {
-		config := filepath.Join(l.Dir, fmt.Sprintf("witness-%d", n), "witness.json")
-		if _, err := os.Stat(config); errors.Is(err, os.ErrNotExist) {
-			return
-		}
-		cmd := exec.Command(l.program, "witness", "--config", config) //nolint:noctx // the clean-up ends it
-		cmd.Stdout, cmd.Stderr = l.output, l.output
-		if err := cmd.Start(); err != nil {
-			l.t.Fatal(err)
-		}
-		l.t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait() // it was killed
-		})
 	}
 }
 

@@ -4,7 +4,6 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -60,7 +58,7 @@ func Need(t testing.TB, programs ...string) {
 type programs struct {
 	mu    sync.Mutex
 	dir   string
-	paths map[string]string // by package and tags
+	paths map[string]string // by module, package and tags
 }
 
 var built programs //nolint:gochecknoglobals // building is slow, and its result is the same for all tests
@@ -80,9 +78,23 @@ func Main(m *testing.M) {
 // path of the program. Packages that call it have a TestMain with Main.
 func Build(t testing.TB, pkg string, tags ...string) string {
 	t.Helper()
+	return build(t, ".", pkg, tags...)
+}
+
+// Peer builds a program of another project, or one that only other projects'
+// libraries are in, in a module below tools/peers. It is built once per test
+// binary. Modules of their own, so that what they need is not what we need.
+func Peer(t testing.TB, module, pkg string) string {
+	t.Helper()
+	return build(t, filepath.Join("tools", "peers", module), pkg)
+}
+
+// build builds a main package in the module at dir, relative to the repository.
+func build(t testing.TB, dir, pkg string, tags ...string) string {
+	t.Helper()
 	built.mu.Lock()
 	defer built.mu.Unlock()
-	key := pkg + "," + strings.Join(tags, ",")
+	key := dir + "," + pkg + "," + strings.Join(tags, ",")
 	if path := built.paths[key]; path != "" {
 		return path
 	}
@@ -95,7 +107,7 @@ func Build(t testing.TB, pkg string, tags ...string) string {
 	}
 	path := filepath.Join(built.dir, fmt.Sprintf("%d-%s", len(built.paths), filepath.Base(pkg)))
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "-tags", strings.Join(tags, ","), pkg)
-	cmd.Dir = Root()
+	cmd.Dir = filepath.Join(Root(), dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
@@ -121,13 +133,12 @@ type Log struct {
 	URL  string // of the REST interface and the tiles
 	GRPC string // address of the gRPC interface
 
-	t       testing.TB
+	process
+
 	program string
 	args    []string
 	under   []string // a program, and its arguments, that runs this one
-	cmd     *exec.Cmd
-	output  *lockedBuffer
-	ended   chan struct{}
+	entries [][]byte // of the first shard, as far as they were read
 }
 
 // NewLog prepares a log in a temporary folder; Start starts it.
@@ -138,19 +149,13 @@ func NewLog(t testing.TB, tags ...string) *Log {
 
 func newLog(t testing.TB, program string) *Log {
 	t.Helper()
-	l := &Log{Dir: filepath.Join(t.TempDir(), "data"), t: t, program: program, output: &lockedBuffer{}}
+	l := &Log{Dir: filepath.Join(t.TempDir(), "data"), process: newProcess(t, "trialogd"), program: program}
 	address, grpc := freeAddress(t), freeAddress(t)
 	l.URL, l.GRPC = "http://"+address, grpc
 	l.args = []string{
 		"all", "--data", l.Dir, "--listen", address, "--grpc-listen", grpc,
 		"--witness-listen", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0",
 	}
-	t.Cleanup(func() {
-		l.Kill()
-		if t.Failed() {
-			t.Logf("output of trialogd:\n%s", l.output)
-		}
-	})
 	return l
 }
 
@@ -205,18 +210,7 @@ func freeAddress(t testing.TB) string {
 // Launch starts the process and does not wait for anything.
 func (l *Log) Launch(env ...string) {
 	l.t.Helper()
-	command := slices.Concat(l.under, []string{l.program}, l.args)
-	l.cmd = exec.Command(command[0], command[1:]...) //nolint:noctx // Kill and Stop end it
-	l.cmd.Env = append(os.Environ(), env...)
-	l.cmd.Stdout, l.cmd.Stderr = l.output, l.output
-	if err := l.cmd.Start(); err != nil {
-		l.t.Fatal(err)
-	}
-	l.ended = make(chan struct{})
-	go func(cmd *exec.Cmd, ended chan struct{}) {
-		_ = cmd.Wait()
-		close(ended)
-	}(l.cmd, l.ended)
+	l.launch(slices.Concat(l.under, []string{l.program}, l.args), env)
 }
 
 // Start starts the log and waits until it is ready.
@@ -250,8 +244,8 @@ func (l *Log) Await(limit time.Duration, want func(State) bool) State {
 		select {
 		case <-ctx.Done():
 			return last
-		case <-l.ended:
-			return State{State: "ended", Detail: l.output.String()}
+		case <-l.Ended():
+			return State{State: "ended", Detail: l.Output()}
 		case <-time.After(20 * time.Millisecond): // between two questions
 		}
 	}
@@ -270,33 +264,6 @@ func (l *Log) state(ctx context.Context) (State, error) {
 	defer resp.Body.Close()
 	err = json.NewDecoder(resp.Body).Decode(&s)
 	return s, err
-}
-
-// Kill ends the process with SIGKILL and waits for it.
-func (l *Log) Kill() {
-	if l.cmd == nil {
-		return
-	}
-	_ = l.cmd.Process.Kill() // it may have ended by itself
-	<-l.ended
-	l.cmd = nil
-}
-
-// Ended is closed when the process has ended.
-func (l *Log) Ended() <-chan struct{} { return l.ended }
-
-// Stop ends the process in good order and waits for it.
-func (l *Log) Stop() {
-	l.t.Helper()
-	if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		l.t.Fatal(err)
-	}
-	select {
-	case <-l.ended:
-	case <-time.After(startTimeout):
-		l.t.Fatal("the log does not stop")
-	}
-	l.cmd = nil
 }
 
 // Policy reads the policy that init wrote.
@@ -333,9 +300,6 @@ func (l *Log) Token(name string) string {
 // TokenFile is the path of a bearer token.
 func (l *Log) TokenFile(name string) string { return filepath.Join(l.Dir, "tokens", name) }
 
-// Output returns what the process has printed.
-func (l *Log) Output() string { return l.output.String() }
-
 // Get fetches a path of the REST interface or of the tiles.
 func (l *Log) Get(path string) (int, []byte, error) {
 	resp, err := http.Get(l.URL + path) //nolint:noctx // a loopback address
@@ -346,31 +310,31 @@ func (l *Log) Get(path string) (int, []byte, error) {
 	return resp.StatusCode, body, errors.Join(err, resp.Body.Close())
 }
 
-// lockedBuffer collects output of a process while others read it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// CopyDir copies a folder, as a backup would.
+// CopyDir copies a folder, as a backup would: with the modes of the files, as the
+// programs refuse secrets that others can read.
 func CopyDir(t testing.TB, from, to string) {
 	t.Helper()
 	if err := os.RemoveAll(to); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(from, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		return os.Chmod(filepath.Join(to, rel), info.Mode().Perm())
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }

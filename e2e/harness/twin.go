@@ -1,10 +1,8 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -13,65 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 )
-
-// Suspend stops the process with SIGSTOP, and returns when it has stopped.
-func (l *Log) Suspend() {
-	l.t.Helper()
-	l.signal(syscall.SIGSTOP)
-	l.AwaitSuspended()
-}
-
-// AwaitSuspended waits until the process has stopped.
-func (l *Log) AwaitSuspended() {
-	l.t.Helper()
-	stat := fmt.Sprintf("/proc/%d/stat", l.cmd.Process.Pid)
-	deadline := time.After(startTimeout)
-	for {
-		raw, err := os.ReadFile(stat)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		// The state follows the command's name, which is in parentheses.
-		if rest := raw[bytes.LastIndexByte(raw, ')')+1:]; bytes.HasPrefix(rest, []byte(" T")) {
-			return
-		}
-		select {
-		case <-deadline:
-			l.t.Fatalf("the log does not stop:\n%s", l.output)
-		case <-time.After(time.Millisecond): // between two looks
-		}
-	}
-}
-
-// Resume lets a suspended process go on.
-func (l *Log) Resume() {
-	l.t.Helper()
-	l.signal(syscall.SIGCONT)
-}
-
-func (l *Log) signal(s syscall.Signal) {
-	l.t.Helper()
-	if err := l.cmd.Process.Signal(s); err != nil {
-		l.t.Fatal(err)
-	}
-}
-
-// Running tells whether there is a process that has not ended.
-func (l *Log) Running() bool {
-	if l.cmd == nil {
-		return false
-	}
-	select {
-	case <-l.ended:
-		return false
-	default:
-		return true
-	}
-}
 
 // Twin prepares a second owner of the same shards: with keys, policy and tokens
 // of the first one, with derived state and addresses of its own, and with the

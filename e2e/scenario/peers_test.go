@@ -27,7 +27,7 @@ const fsckEntries = 300
 // from its tiles, and x/mod check every receipt of it.
 func TestTesseraFsck(t *testing.T) {
 	ctx := context.Background()
-	fsck := buildPeer(t, "github.com/transparency-dev/tessera/cmd/fsck")
+	fsck := harness.Peer(t, "", "github.com/transparency-dev/tessera/cmd/fsck")
 	l := harness.NewLog(t)
 	l.Start()
 	sub := harness.NewSubmitter(t, l, "acme")
@@ -36,7 +36,7 @@ func TestTesseraFsck(t *testing.T) {
 	}
 	fill(ctx, t, sub, fsckEntries)
 	receipts := collect(ctx, t, sub, 5)
-	key := ed25519LogKey(t, l)
+	key := l.LogKey(checkpoint.AlgEd25519).String()
 	keyFile := filepath.Join(t.TempDir(), "log.pub")
 	if err := os.WriteFile(keyFile, []byte(key), 0o600); err != nil {
 		t.Fatal(err)
@@ -73,30 +73,6 @@ func TestTesseraFsck(t *testing.T) {
 	if state := l.Await(refusalLimit, func(s harness.State) bool { return s.Reason == "corrupt" }); state.Reason != "corrupt" {
 		t.Errorf("the log starts on damaged tiles: %+v", state)
 	}
-}
-
-// buildPeer builds a program of the module tools/peers.
-func buildPeer(t *testing.T, pkg string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), filepath.Base(pkg))
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, pkg)
-	cmd.Dir = filepath.Join(harness.Root(), "tools", "peers")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", pkg, err, out)
-	}
-	return path
-}
-
-// ed25519LogKey returns the log's Ed25519 verifier key.
-func ed25519LogKey(t *testing.T, l *harness.Log) string {
-	t.Helper()
-	for _, k := range l.Policy().Trust().RequiredLogKeys {
-		if k.Algorithm() == checkpoint.AlgEd25519 {
-			return k.String()
-		}
-	}
-	t.Fatal("the policy requires no Ed25519 key")
-	return ""
 }
 
 // fill opens trials until the log has at least n entries.

@@ -4,7 +4,10 @@ module github.com/trialog/trialog/tools/peers
 
 go 1.26.0
 
-tool github.com/transparency-dev/tessera/cmd/fsck
+tool (
+	github.com/transparency-dev/tessera/cmd/examples/posix-oneshot
+	github.com/transparency-dev/tessera/cmd/fsck
+)
 
 require (
 	github.com/google/trillian v1.8.0
