@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,6 +96,11 @@ func (p *program) runAll(ctx context.Context, l layout, o initOptions, a allOpti
 		{Name: "http", Run: func(ctx context.Context) error {
 			return run.HTTP(ctx, listener, run.Server(newMux(door.Handler(), tiles.Handler(), newReadiness(e.ready, logger), e.list), logger))
 		}},
+	}
+	if os.Getenv("GOGC") == "" {
+		parts = append(parts, run.Part{Name: "collector", Run: func(ctx context.Context) error {
+			return tendCollector(ctx, debug.SetGCPercent)
+		}})
 	}
 	if !a.elsewhere {
 		witnesses, err := witnessParts(l, len(s.Witnesses), logger)

@@ -23,16 +23,6 @@ func main() {
 	os.Exit(code)
 }
 
-// tuneCollector has the heap grow to five times what is in use before it is
-// collected, unless the user says otherwise. What is in use is little: measured,
-// collecting so small a heap at Go's default takes a third of the ingest's CPU.
-func tuneCollector(gogc string, set func(percent int) int) {
-	const percent = 400
-	if gogc == "" {
-		set(percent)
-	}
-}
-
 // execute runs the command line and returns the exit code: 0 after an orderly
 // end, 1 after a failure, 2 for a command line that cannot be understood.
 func execute(ctx context.Context, args []string) int {

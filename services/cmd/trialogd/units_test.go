@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,35 @@ func TestTuneCollector(t *testing.T) {
 		if got != want {
 			t.Errorf("GOGC=%q: set to %d, want %d", gogc, got, want)
 		}
+	}
+}
+
+// TestCollectorPercent: lazy while little is in use, a fixed room beyond what is in
+// use when it is more, and never busier than Go's default.
+func TestCollectorPercent(t *testing.T) {
+	const mib = 1 << 20
+	for live, want := range map[uint64]int{
+		0: 400, 1: 400, 96 * mib: 400, 128 * mib: 300, 192 * mib: 200, 384 * mib: 100, 4096 * mib: 100, 1 << 63: 100,
+	} {
+		if got := collectorPercent(live); got != want {
+			t.Errorf("%d MiB in use: %d, want %d", live/mib, got, want)
+		}
+	}
+}
+
+// TestCollectorIsTended: a heap that has grown gets less room than five times.
+func TestCollectorIsTended(t *testing.T) {
+	ballast := make([]byte, 160<<20)
+	runtime.GC()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := 0
+	if err := tendCollector(ctx, func(percent int) int { got = percent; cancel(); return 0 }); err != nil {
+		t.Fatal(err)
+	}
+	runtime.KeepAlive(ballast)
+	if got < leastPercent || got >= lazyPercent {
+		t.Errorf("with %d MiB in use: set to %d", len(ballast)>>20, got)
 	}
 }
 
