@@ -37,7 +37,7 @@ func newPerson(t *testing.T) *person {
 // runs runs a command that must end with an exit code, and returns what it printed.
 func (p *person) runs(code int, args ...string) string {
 	p.t.Helper()
-	cmd := exec.Command(p.program, args...) //nolint:noctx // it ends by itself
+	cmd := exec.Command(p.program, args...)
 	cmd.Dir = p.dir
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
