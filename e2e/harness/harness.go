@@ -317,14 +317,7 @@ func CopyDir(t testing.TB, from, to string) {
 	if err := os.RemoveAll(to); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	err := filepath.WalkDir(from, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := os.Stat(path)
+	err := filepath.WalkDir(from, func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -332,7 +325,21 @@ func CopyDir(t testing.TB, from, to string) {
 		if err != nil {
 			return err
 		}
-		return os.Chmod(filepath.Join(to, rel), info.Mode().Perm())
+		if entry.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		if !entry.Type().IsRegular() {
+			return nil // a process's socket
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), raw, info.Mode().Perm())
 	})
 	if err != nil {
 		t.Fatal(err)
