@@ -20,8 +20,7 @@ import (
 // anything else than this key's signature on this message makes the signing
 // fail with [ErrWrongSignature] or [ErrSignatureLength], and never puts a line
 // on a note. The key is as safe for concurrent use as the signer is. There is no
-// private key to be had: [SigningKey.Encode] returns a text without one, which
-// [ParseSigningKey] refuses.
+// private key to be had: [SigningKey.Encode] returns nothing.
 func NewRemoteKey(name string, alg Algorithm, signer crypto.Signer) (*SigningKey, error) {
 	if signer == nil {
 		return nil, errors.New("using a remote key: there is no signer")

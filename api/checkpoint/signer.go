@@ -106,9 +106,14 @@ func newSigningKey(name string, alg Algorithm, seed []byte) (_ *SigningKey, reas
 }
 
 // Encode returns the private key, as [ParseSigningKey] reads it. Keep it
-// secret.
+// secret. It is empty for a key of [NewRemoteKey], whose private half is not
+// here.
 func (k *SigningKey) Encode() string {
-	b := append([]byte{byte(k.verifier.alg)}, k.seed()...)
+	seed := k.seed()
+	if seed == nil {
+		return ""
+	}
+	b := append([]byte{byte(k.verifier.alg)}, seed...)
 	return signingKeyPrefix + k.verifier.label() + "+" + base64.StdEncoding.EncodeToString(b)
 }
 

@@ -54,7 +54,8 @@ func (c *Client) Compare(ctx context.Context, a, b *checkpoint.Note) (*evidence.
 // Kept asks the log what became of a promise, a pending record that it signed. It
 // returns true if the promised entry is at its place, and false if it is not there
 // and the deadline has not passed yet for the witnesses. An *UntrueError with
-// evidence says that the promise was broken.
+// evidence says that the promise was broken, or that it is overdue: then the
+// evidence is not conclusive (evidence.NewOverdue).
 func (c *Client) Kept(ctx context.Context, record []byte) (bool, error) {
 	if c.policy == nil {
 		return false, ErrNoPolicy
@@ -86,6 +87,19 @@ func (c *Client) Kept(ctx context.Context, record []byte) (bool, error) {
 	}
 }
 
+// Promised holds two pending records that the log signed against each other. The
+// *UntrueError with evidence says that they promise one place to two entries. It
+// makes no request.
+func Promised(policy *verify.Policy, a, b []byte) error {
+	e := evidence.NewPromiseFork(a, b)
+	if !e.Judge(policy).Conclusive {
+		return nil
+	}
+	return &UntrueError{
+		What: "promise", Answer: b, Evidence: e, Err: errors.New("the log had promised the same place to another entry before"),
+	}
+}
+
 // overdue is the error of a promise whose deadline has passed; nil if it has not.
 func overdue(p *receipt.Pending, record []byte, cosigned *checkpoint.Cosigned, note *checkpoint.Note) error {
 	t, ok := cosigned.NotBefore()
@@ -94,7 +108,8 @@ func overdue(p *receipt.Pending, record []byte, cosigned *checkpoint.Cosigned, n
 	}
 	return &UntrueError{
 		What: "promise", Answer: record, Evidence: evidence.NewOverdue(record, note),
-		Err: fmt.Errorf("it was not kept in time: entry %d was to be in the log by %s", p.Index, p.Deadline.UTC().Format(time.RFC3339)),
+		Err: fmt.Errorf("it is overdue: entry %d was to be in the log by %s, and at %s the witnesses signed a tree without it",
+			p.Index, p.Deadline.UTC().Format(time.RFC3339), time.Unix(int64(t), 0).UTC().Format(time.RFC3339)), //nolint:gosec // at most 2^63-1
 	}
 }
 

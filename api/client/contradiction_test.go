@@ -12,6 +12,8 @@ import (
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/client"
 	"github.com/trialog/trialog/api/evidence"
+	"github.com/trialog/trialog/api/internal/testlog"
+	"github.com/trialog/trialog/api/receipt"
 )
 
 // evidenceOf returns the kind of the evidence in an error; "" if there is none.
@@ -26,7 +28,7 @@ func (f *fixture) evidenceOf(t *testing.T, err error) evidence.Kind {
 		t.Fatal(err)
 	}
 	found, err := evidence.Verify(raw, f.policy)
-	if err != nil || !found.Conclusive {
+	if err != nil || found.Conclusive == (found.Kind == evidence.KindOverdue) {
 		t.Fatalf("%+v, %v", found, err)
 	}
 	return found.Kind
@@ -243,6 +245,41 @@ func TestKept(t *testing.T) {
 				t.Errorf("%t, %q, %v", kept, got, err)
 			}
 		})
+	}
+}
+
+func TestPromised(t *testing.T) {
+	f := newFixture(t)
+	ack, err := f.promised()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := receipt.ParsePending(ack.Pending, f.policy.Trust().PendingKeys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(change func(*receipt.Pending)) []byte {
+		q := *p
+		change(&q)
+		raw, err := q.Sign(testlog.Ed25519Key("pending records"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	for name, raw := range map[string][]byte{
+		"the same":         ack.Pending,
+		"another deadline": again(func(q *receipt.Pending) { q.Deadline = q.Deadline.Add(time.Hour) }),
+		"another place":    again(func(q *receipt.Pending) { q.Index++; q.LeafHash[0] ^= 1 }),
+		"none":             []byte("{}"),
+	} {
+		if err := client.Promised(f.policy, ack.Pending, raw); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err = client.Promised(f.policy, ack.Pending, again(func(q *receipt.Pending) { q.LeafHash[0] ^= 1 }))
+	if got := f.evidenceOf(t, err); got != evidence.KindPromiseFork {
+		t.Errorf("another entry: %q, %v", got, err)
 	}
 }
 

@@ -12,15 +12,17 @@ import (
 
 // file is the JSON shape. []byte members are standard base64.
 type file struct {
-	Format  string            `json:"format"`
-	Kind    Kind              `json:"kind"`
-	Notes   []string          `json:"notes,omitempty"`
-	Hashes  [][]byte          `json:"hashes,omitempty"`
-	Promise string            `json:"promise,omitempty"`
-	Leaf    *statement.Digest `json:"leafHash,omitempty"`
-	Lists   []string          `json:"lists,omitempty"`
-	By      string            `json:"by,omitempty"`
-	At      int64             `json:"atMillis,omitempty"`
+	Format  string   `json:"format"`
+	Kind    Kind     `json:"kind"`
+	Notes   []string `json:"notes,omitempty"`
+	Hashes  [][]byte `json:"hashes,omitempty"`
+	Promise string   `json:"promise,omitempty"`
+	// Promises are the two of a promise-fork.
+	Promises []string          `json:"promises,omitempty"`
+	Leaf     *statement.Digest `json:"leafHash,omitempty"`
+	Lists    []string          `json:"lists,omitempty"`
+	By       string            `json:"by,omitempty"`
+	At       int64             `json:"atMillis,omitempty"`
 }
 
 // Encode writes the evidence as a file. It fails for what Parse would not read
@@ -39,6 +41,10 @@ func (e *Evidence) Encode() ([]byte, error) {
 	}
 	for _, h := range e.Hashes {
 		f.Hashes = append(f.Hashes, h[:])
+	}
+	for _, p := range e.Promises {
+		f.Promises = append(f.Promises, string(p))
+		valid = valid && utf8.Valid(p)
 	}
 	for _, l := range e.Lists {
 		f.Lists = append(f.Lists, string(l))

@@ -40,6 +40,7 @@ const (
 	KindUnproven        Kind = "unproven"
 	KindPromise         Kind = "promise"
 	KindOverdue         Kind = "overdue"
+	KindPromiseFork     Kind = "promise-fork"
 	KindWitnessFork     Kind = "witness-fork"
 	KindWitnessRollback Kind = "witness-rollback"
 	KindLogList         Kind = "loglist"
@@ -57,6 +58,8 @@ type Evidence struct {
 	Hashes [][32]byte
 	// Promise is a pending record as the log signed it (receipt.Pending).
 	Promise []byte
+	// Promises are the two pending records of a KindPromiseFork.
+	Promises [][]byte
 	// Leaf is the leaf hash that the tree of a broken promise has instead; nil
 	// for all other kinds.
 	Leaf *[32]byte
@@ -117,13 +120,24 @@ func NewPromise(record []byte, note *checkpoint.Note, leaf [32]byte, path [][32]
 // NewOverdue holds a pending record and a cosigned note whose tree does not reach
 // to the promised index although the deadline has passed.
 //
-// It is conclusive against the log if one of the policy's pending keys signed the
-// record, the note satisfies the policy and is of the record's origin, its size is
-// not above the index, and the cosignatures put it behind the deadline by more
-// than verify.MaxSkew. It shows that the log was late for a quorum of witnesses,
-// not that the entry is lost.
+// It is never conclusive. A promise is kept by the log's own signature, in time,
+// and that there is none cannot be shown: a log that signed and reached no quorum
+// looks the same, and anybody can have witnesses sign an old tree head again. The
+// file is kept to ask the log for that signature with. It is worth asking if one of
+// the policy's pending keys signed the record, the note satisfies the policy and is
+// of the record's origin, its size is not above the index, and the cosignatures put
+// it behind the deadline by more than verify.MaxSkew.
 func NewOverdue(record []byte, note *checkpoint.Note) *Evidence {
 	return &Evidence{Kind: KindOverdue, Promise: record, Notes: []*checkpoint.Note{note}}
+}
+
+// NewPromiseFork holds two pending records that promise one place to two entries.
+//
+// It is conclusive against the log if the policy's pending keys signed both, both
+// are of the policy's log, of one origin and of one index, and they name different
+// leaf hashes: no tree keeps both.
+func NewPromiseFork(a, b []byte) *Evidence {
+	return &Evidence{Kind: KindPromiseFork, Promises: [][]byte{a, b}}
 }
 
 // NewWitnessFork holds two notes of one origin and size with different roots.
@@ -180,6 +194,9 @@ func Refused(older, newer *checkpoint.Note, proof [][32]byte) *Evidence {
 		return NewFork(older, newer)
 	case m.Size == n.Size, m.Size == 0:
 		return nil
+	}
+	if len(proof) > maxHashes { // no proof at all, and no file would hold it
+		return NewUnproven(older, newer, nil)
 	}
 	hashes := FromConsistency(m.Size, m.Root, proof)
 	first, whole, ok := Roots(m.Size, n.Size, hashes)

@@ -53,14 +53,16 @@ type Finding struct {
 	// two things that cannot both be true, or broke a promise.
 	Conclusive bool    `json:"conclusive"`
 	Against    []Party `json:"against,omitempty"`
-	// Missing says why the file is not conclusive; empty if it is.
+	// Missing says why the file is not conclusive; empty if it is. Ask is what to ask
+	// the log about it then; empty if there is nothing to ask.
 	Missing string `json:"missing,omitempty"`
+	Ask     string `json:"ask,omitempty"`
 	// Origin is the log's, and Heads the tree heads, in the order of the file.
 	Origin string `json:"origin,omitempty"`
 	Heads  []Head `json:"heads,omitempty"`
-	// Promise is what was promised; nil if the file has no record that a pending
-	// key of the policy signed.
-	Promise *Promise `json:"promise,omitempty"`
+	// Promises are what was promised, in the order of the file: of the records that
+	// a pending key of the policy signed.
+	Promises []Promise `json:"promises,omitempty"`
 	// NotBefore is the time before which the cosigned tree head of an overdue
 	// promise did not exist, as a quorum of witnesses says.
 	NotBefore time.Time `json:"notBefore,omitzero"`
@@ -81,6 +83,7 @@ type Finding struct {
 // Promise is what the log promised.
 type Promise struct {
 	Identity string    `json:"identity"` // of the statement, hex
+	Origin   string    `json:"origin"`   // of the shard
 	Index    uint64    `json:"index"`
 	LeafHash string    `json:"leafHash"` // hex
 	Received time.Time `json:"received"` // both by the log's clock

@@ -159,7 +159,10 @@ func encode(tb testing.TB, e *evidence.Evidence) []byte {
 	return raw
 }
 
-// all is one conclusive file of each kind, and one that is not.
+// otherLeaf makes a promise one of another entry.
+func otherLeaf(p *receipt.Pending) { p.Identity[0] ^= 1; p.LeafHash[0] ^= 1 }
+
+// all is one file of each kind, conclusive where one can be.
 func (w *world) all() map[evidence.Kind]*evidence.Evidence {
 	late := uint64(testlog.Start + 3600)
 	return map[evidence.Kind]*evidence.Evidence{
@@ -169,6 +172,7 @@ func (w *world) all() map[evidence.Kind]*evidence.Evidence {
 		evidence.KindPromise: evidence.NewPromise(w.pending(changedAt, nil), bare(w.forked, 20),
 			leaves(w.forked, 20)[changedAt], path(w.forked, changedAt, 20)),
 		evidence.KindOverdue:         evidence.NewOverdue(w.pending(12, nil), w.note(w.honest, 12, late)),
+		evidence.KindPromiseFork:     evidence.NewPromiseFork(w.pending(12, nil), w.pending(12, otherLeaf)),
 		evidence.KindWitnessFork:     evidence.NewWitnessFork(w.by(w.honest, 12, late), w.by(w.forked, 12, late+9)),
 		evidence.KindWitnessRollback: evidence.NewWitnessRollback(w.by(w.honest, 12, late+9), w.by(w.honest, 13, late)),
 		evidence.KindLogList: evidence.NewLogList(w.list(w.lists, 1, nil), w.list(w.lists, 2, func(l *loglist.List) {

@@ -18,6 +18,7 @@ import (
 
 func TestRoundTrip(t *testing.T) {
 	w := tell(t)
+	never := map[evidence.Kind]bool{evidence.KindUnproven: true, evidence.KindOverdue: true}
 	for kind, e := range w.all() {
 		for _, claims := range []struct {
 			by string
@@ -33,7 +34,7 @@ func TestRoundTrip(t *testing.T) {
 			if again := encode(t, got); !bytes.Equal(again, raw) {
 				t.Errorf("%s: written in two ways", kind)
 			}
-			if f := got.Judge(w.policy); f.By != claims.by || !f.At.Equal(claims.at) || f.Conclusive != (kind != evidence.KindUnproven) {
+			if f := got.Judge(w.policy); f.By != claims.by || !f.At.Equal(claims.at) || f.Conclusive == never[kind] {
 				t.Errorf("%s: %+v", kind, f)
 			}
 		}
@@ -81,6 +82,14 @@ func TestParseRejects(t *testing.T) {
 		{"no leaf", "leafHash", evidence.KindPromise, drop("leafHash")},
 		{"a leaf of an overdue promise", "leafHash", evidence.KindOverdue, set("leafHash", strings.Repeat("01", 32))},
 		{"a leaf in capitals", "leafHash", evidence.KindPromise, set("leafHash", strings.Repeat("0A", 32))},
+		{"no promises", "promises", evidence.KindPromiseFork, drop("promises")},
+		{"one promise of two", "promises", evidence.KindPromiseFork, repeat("promises", 1)},
+		{"three promises", "promises", evidence.KindPromiseFork, repeat("promises", 3)},
+		{"a list for one of two promises", "promises[1]", evidence.KindPromiseFork, func(m map[string]any) {
+			m["promises"].([]any)[1] = string(w.list(w.lists, 1, nil))
+		}},
+		{"two promises of a fork", "promises", evidence.KindFork, set("promises", []any{"x", "y"})},
+		{"a promise beside two", "promise", evidence.KindPromiseFork, set("promise", "x")},
 		{"no lists", "lists", evidence.KindLogList, drop("lists")},
 		{"one list", "lists", evidence.KindLogList, repeat("lists", 1)},
 		{"three lists", "lists", evidence.KindLogList, repeat("lists", 3)},
@@ -173,18 +182,19 @@ func TestEncodeChecks(t *testing.T) {
 	broken := bytes.Replace(w.pending(1, nil), []byte(`"keyid":"`), []byte("\"keyid\":\"\xff"), 1)
 	long := testlog.Must(bare(w.honest, 3).With(many(note)...))
 	for name, e := range map[string]*evidence.Evidence{
-		"no kind":          {Notes: []*checkpoint.Note{note}},
-		"a note is nil":    evidence.NewWitnessFork(note, nil),
-		"no UTF-8":         evidence.NewOverdue([]byte("\xff"), note),
-		"keyid no UTF-8":   evidence.NewOverdue(broken, note),
-		"lists no UTF-8":   evidence.NewLogList([]byte("\xff"), []byte("\xff")),
-		"no pending":       evidence.NewOverdue([]byte("{}"), note),
-		"no hashes":        evidence.NewInconsistent(note, note, nil),
-		"too long":         {Kind: evidence.KindFork, Notes: []*checkpoint.Note{long, long, long}},
-		"leaf of a fork":   {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, Leaf: &[32]byte{1}},
-		"lists of a fork":  {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, Lists: [][]byte{{'x'}}},
-		"a name of colour": {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, By: "\x1b"},
-		"before 1970":      {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, At: time.Unix(-1, 0)},
+		"no kind":           {Notes: []*checkpoint.Note{note}},
+		"a note is nil":     evidence.NewWitnessFork(note, nil),
+		"no UTF-8":          evidence.NewOverdue([]byte("\xff"), note),
+		"keyid no UTF-8":    evidence.NewOverdue(broken, note),
+		"promises no UTF-8": evidence.NewPromiseFork([]byte("\xff"), broken),
+		"lists no UTF-8":    evidence.NewLogList([]byte("\xff"), []byte("\xff")),
+		"no pending":        evidence.NewOverdue([]byte("{}"), note),
+		"no hashes":         evidence.NewInconsistent(note, note, nil),
+		"too long":          {Kind: evidence.KindFork, Notes: []*checkpoint.Note{long, long, long}},
+		"leaf of a fork":    {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, Leaf: &[32]byte{1}},
+		"lists of a fork":   {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, Lists: [][]byte{{'x'}}},
+		"a name of colour":  {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, By: "\x1b"},
+		"before 1970":       {Kind: evidence.KindFork, Notes: []*checkpoint.Note{note}, At: time.Unix(-1, 0)},
 	} {
 		if raw, err := e.Encode(); raw != nil || err == nil {
 			t.Errorf("%s: written as %.80s", name, raw)

@@ -64,9 +64,9 @@ func (j *judge) inconsistent() string {
 		return "the larger tree does begin with the smaller one"
 	}
 	j.accuse(j.log())
-	j.sayf("%s rewrote what it had signed: its tree of %s does not begin with the %s that it had signed before.",
+	j.sayf("%s signed two trees that cannot both be the log: the one of %s does not begin with the one of %s.",
 		capital(j.log()), entries(n.Size), entries(m.Size))
-	j.sayf("An entry that was there was changed, moved or left out, or another was put in front of it.")
+	j.sayf("An entry of the smaller one was changed, moved or left out in the larger one, or another was put in front of it.")
 	j.accuseBoth()
 	return ""
 }
@@ -90,6 +90,7 @@ func (j *judge) unproven() string {
 	first, whole, ok := Roots(m.Size, n.Size, FromConsistency(m.Size, m.Root, j.e.Hashes))
 	switch {
 	case !ok || whole != n.Root:
+		j.f.Ask = "Ask the log for a proof that the larger tree begins with the smaller one. If it has none to give, that speaks against it."
 		return fmt.Sprintf("the log signed trees of %d and of %s, and what was given for a proof that the larger one begins with the "+
 			"smaller one is none, but anybody can give a wrong proof", m.Size, entries(n.Size))
 	case first == m.Root:
@@ -107,7 +108,7 @@ func (j *judge) witnessFork() string {
 		return missing
 	}
 	for _, pair := range j.pairs() {
-		if p := j.witness(pair[0].Witness); j.accuse(p) {
+		if p, first := j.accuseWitness(pair[0]); first {
 			j.sayf("%s signed two different trees of the log %s of the same size, %s%s.",
 				capital(p), j.f.Origin, entries(a.Size), times(pair[0], pair[1]))
 		}
@@ -133,8 +134,9 @@ func (j *judge) witnessRollback() string {
 		if smaller.Time.IsZero() || larger.Time.IsZero() || !smaller.Time.After(larger.Time) {
 			continue
 		}
-		if p := j.witness(smaller.Witness); j.accuse(p) {
-			j.sayf("%s went back: at %s it signed that the largest tree of the log %s that it had seen has %s, after it had signed one of %d at %s.",
+		if p, first := j.accuseWitness(smaller); first {
+			j.sayf("%s went back: at %s, by its own clock, it signed that the largest tree of the log %s that it had seen has %s, "+
+				"after it had signed one of %d at %s.",
 				capital(p), smaller.Time.Format(timeFormat), j.f.Origin, entries(m.Size), n.Size, larger.Time.Format(timeFormat))
 		}
 	}

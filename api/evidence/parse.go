@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
@@ -19,7 +18,8 @@ type shape struct {
 	notesLeast, notesMost int
 	hashesLeast           int
 	hashes                bool
-	promise, leaf, lists  bool
+	promise, leaf         bool
+	promises, lists       bool
 }
 
 func shapeOf(k Kind) (shape, bool) {
@@ -34,6 +34,8 @@ func shapeOf(k Kind) (shape, bool) {
 		return shape{notesLeast: 1, notesMost: 1, hashes: true, promise: true, leaf: true}, true
 	case KindOverdue:
 		return shape{notesLeast: 1, notesMost: 1, promise: true}, true
+	case KindPromiseFork:
+		return shape{promises: true}, true
 	case KindWitnessFork, KindWitnessRollback:
 		return shape{notesLeast: 2, notesMost: 2}, true
 	case KindLogList:
@@ -71,6 +73,13 @@ func Parse(raw []byte) (*Evidence, error) {
 		e.Promise = []byte(o.Text("promise"))
 		_, _, err := statement.ParseDSSE(e.Promise, receipt.PendingPayloadType, statement.MaxEnvelope)
 		o.Take(within(o.Path("promise"), err))
+	}
+	if s.promises {
+		for i, text := range texts(o, "promises", 2, 2) {
+			_, _, err := statement.ParseDSSE([]byte(text), receipt.PendingPayloadType, statement.MaxEnvelope)
+			o.Take(within(o.Path(fmt.Sprintf("promises[%d]", i)), err))
+			e.Promises = append(e.Promises, []byte(text))
+		}
 	}
 	if s.leaf {
 		leaf, err := statement.ParseDigest(o.Text("leafHash"))
@@ -127,8 +136,8 @@ func (e *Evidence) readHashes(o *strictjson.Object, s shape) {
 		return
 	}
 	for i, text := range texts(o, "hashes", 1, maxHashes) {
-		h, err := base64.StdEncoding.Strict().DecodeString(text)
-		if err != nil || len(h) != 32 || base64.StdEncoding.EncodeToString(h) != text {
+		h, ok := strictjson.Base64(text)
+		if !ok || len(h) != 32 {
 			o.Fail(fmt.Sprintf("hashes[%d]", i), "expected the base64 of 32 bytes")
 			return
 		}

@@ -14,27 +14,59 @@ import (
 	"github.com/trialog/trialog/api/verify"
 )
 
-// record reads the promise and returns what is missing for it to bind the log of
-// the note.
-func (j *judge) record() (*receipt.Pending, string) {
-	p, err := receipt.ParsePending(j.e.Promise, j.trust.PendingKeys...)
+// record reads a promise and returns what is missing for it to bind the policy's
+// log.
+func (j *judge) record(raw []byte) (*receipt.Pending, string) {
+	p, err := receipt.ParsePending(raw, j.trust.PendingKeys...)
 	if err != nil {
 		return nil, err.Error()
 	}
-	j.f.Promise = &Promise{
-		Identity: p.Identity.String(), Index: p.Index, LeafHash: p.LeafHash.String(), Received: p.Received, Deadline: p.Deadline,
-	}
-	switch {
-	case p.Log != j.trust.Log:
+	j.f.Promises = append(j.f.Promises, Promise{
+		Identity: p.Identity.String(), Origin: p.Origin, Index: p.Index, LeafHash: p.LeafHash.String(),
+		Received: p.Received, Deadline: p.Deadline,
+	})
+	if p.Log != j.trust.Log {
 		return nil, fmt.Sprintf("the promise is of the log %q, the policy is about %q", p.Log, j.trust.Log)
-	case p.Origin != j.f.Origin:
-		return nil, fmt.Sprintf("the promise is about %q, the tree head about %q", p.Origin, j.f.Origin)
 	}
 	return p, ""
 }
 
+// recordOfNote is record of the only promise, which must be about the log of the
+// note.
+func (j *judge) recordOfNote() (*receipt.Pending, string) {
+	p, missing := j.record(j.e.Promise)
+	if missing == "" && p.Origin != j.f.Origin {
+		missing = fmt.Sprintf("the promise is about %q, the tree head about %q", p.Origin, j.f.Origin)
+	}
+	return p, missing
+}
+
+func (j *judge) twoPromises() string {
+	a, missing := j.record(j.e.Promises[0])
+	if missing != "" {
+		return missing
+	}
+	b, missing := j.record(j.e.Promises[1])
+	switch {
+	case missing != "":
+		return missing
+	case a.Origin != b.Origin:
+		return fmt.Sprintf("the promises are about %q and %q", a.Origin, b.Origin)
+	case a.Index != b.Index:
+		return fmt.Sprintf("the promises are of two places, %d and %d", a.Index, b.Index)
+	case a.LeafHash == b.LeafHash:
+		return "both promises are of the same entry"
+	}
+	j.f.Origin = a.Origin
+	j.accuse(j.log())
+	j.sayf("%s promised one place to two different entries: place %d to what it received at %s, and to what it received at %s.",
+		capital(j.log()), a.Index, at(a.Received), at(b.Received))
+	j.sayf("It can keep one of the two promises at most.")
+	return ""
+}
+
 func (j *judge) otherLeaf() string {
-	p, missing := j.record()
+	p, missing := j.recordOfNote()
 	if missing == "" {
 		missing = j.signedByLog()
 	}
@@ -61,8 +93,9 @@ func (j *judge) otherLeaf() string {
 	return ""
 }
 
+// overdue is never conclusive; it says how far the file goes.
 func (j *judge) overdue() string {
-	p, missing := j.record()
+	p, missing := j.recordOfNote()
 	if missing != "" {
 		return missing
 	}
@@ -82,13 +115,11 @@ func (j *judge) overdue() string {
 		return fmt.Sprintf("the witnesses signed at %s, which is not behind the promised %s by more than clocks may be wrong (%s)",
 			at(j.f.NotBefore), at(p.Deadline), verify.MaxSkew)
 	}
-	j.accuse(j.log())
-	j.sayf("%s did not keep its promise in time: what it received at %s was to be in the tree, at place %d, by %s. "+
-		"At %s a quorum of witnesses had still seen a tree of %s only.",
-		capital(j.log()), at(p.Received), p.Index, at(p.Deadline), at(j.f.NotBefore), entries(c.Size))
-	j.caveatf("The log was late; that the entry is lost is not shown. A log that signed in time and could not show that " +
-		"to the witnesses can say so: the tree head that it signed.")
-	return ""
+	j.f.Ask = fmt.Sprintf("Ask the log for the tree head that it signed by %s and that reaches to place %d. If it has none to give, "+
+		"that speaks against it.", at(p.Deadline), p.Index)
+	return fmt.Sprintf("the log promised place %d by %s, and at %s a quorum of witnesses signed a tree of %s; but a log that signed "+
+		"its tree in time and could not show it to the witnesses looks the same, and anybody can have witnesses sign an old tree head again",
+		p.Index, at(p.Deadline), at(j.f.NotBefore), entries(c.Size))
 }
 
 func (j *judge) logLists() string {
@@ -137,7 +168,7 @@ func (j *judge) contradict(a, b *loglist.List, signer Party) string {
 		}
 	}
 	j.accuse(signer)
-	j.sayf("%s rewrote the history of the log: version %d contradicts version %d, which it had signed before: %s.",
+	j.sayf("%s rewrote the history of the log: its version %d may not follow its version %d: %s.",
 		capital(signer), b.Version, a.Version, reason)
 	return ""
 }

@@ -43,13 +43,13 @@ func (e *Evidence) Judge(policy *verify.Policy) *Finding {
 	if missing != "" {
 		j.f.Missing, j.f.Against = missing, nil
 		j.f.Sentences = []string{"This shows nothing by itself: " + missing + "."}
-		if e.Kind == KindUnproven {
-			j.f.Sentences = append(j.f.Sentences,
-				"Ask the log for a proof that the larger tree begins with the smaller one. If it has none to give, that speaks against it.")
+		if j.f.Ask != "" {
+			j.f.Sentences = append(j.f.Sentences, j.f.Ask)
 		}
 		return j.f
 	}
 	j.f.Conclusive = true
+	j.warnRetired()
 	return j.f
 }
 
@@ -59,6 +59,9 @@ type judge struct {
 	policy *verify.Policy
 	trust  verify.Trust
 	f      *Finding
+	// firm are the witnesses that are accused by a key which the policy does not
+	// retire.
+	firm []Party
 }
 
 // judge returns what is missing for the evidence to be conclusive; "" if nothing
@@ -75,6 +78,8 @@ func (j *judge) judge() string {
 		return j.otherLeaf()
 	case KindOverdue:
 		return j.overdue()
+	case KindPromiseFork:
+		return j.twoPromises()
 	case KindWitnessFork:
 		return j.witnessFork()
 	case KindWitnessRollback:
@@ -95,6 +100,8 @@ func (e *Evidence) incomplete() string {
 		return "a tree head is missing"
 	case s.leaf && e.Leaf == nil:
 		return "the leaf hash is missing"
+	case s.promises && len(e.Promises) != 2:
+		return "a promise is missing"
 	case s.lists && len(e.Lists) != 2:
 		return "a log list is missing"
 	}
@@ -202,9 +209,8 @@ func (j *judge) accuse(p Party) bool {
 // contradict each other whatever the order.
 func (j *judge) accuseBoth() {
 	for _, pair := range j.pairs() {
-		p := j.witness(pair[0].Witness)
-		if j.accuse(p) {
-			j.sayf("%s signed both as well, which a witness that keeps what it has seen does not do.", p)
+		if p, first := j.accuseWitness(pair[0]); first {
+			j.sayf("%s signed both as well, which a witness that keeps what it has seen does not do.", capital(p))
 		}
 	}
 }

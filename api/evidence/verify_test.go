@@ -10,7 +10,6 @@ import (
 	"github.com/trialog/trialog/api/evidence"
 	"github.com/trialog/trialog/api/internal/testlog"
 	"github.com/trialog/trialog/api/loglist"
-	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/verify"
 )
 
@@ -184,69 +183,6 @@ func TestUnprovenIsNeverConclusive(t *testing.T) {
 	})
 }
 
-func TestPromises(t *testing.T) {
-	w := tell(t)
-	record := w.pending(changedAt, nil)
-	leaf, proof := leaves(w.forked, 20)[changedAt], path(w.forked, changedAt, 20)
-	note := bare(w.forked, 20)
-	changed := func(change func(*receipt.Pending)) *evidence.Evidence {
-		return evidence.NewPromise(w.pending(changedAt, change), note, leaf, proof)
-	}
-	w.promised = testlog.Ed25519Key("nobody's")
-	stranger := w.pending(changedAt, nil)
-	w.promised = testlog.Ed25519Key("pending records")
-	judge(t, w.policy, []row{
-		{"another leaf", evidence.NewPromise(record, note, leaf, proof), []string{theLog}, ""},
-		{"in the smallest tree", evidence.NewPromise(record, bare(w.forked, 10), leaf, path(w.forked, changedAt, 10)), []string{theLog}, ""},
-		{"the only leaf", evidence.NewPromise(w.pending(0, func(p *receipt.Pending) { p.LeafHash[0] ^= 1 }), bare(w.honest, 1),
-			leaves(w.honest, 1)[0], nil), []string{theLog}, ""},
-
-		{
-			"kept", evidence.NewPromise(record, bare(w.honest, 20), leaves(w.honest, 20)[changedAt], path(w.honest, changedAt, 20)), nil,
-			"was kept",
-		},
-		{"the leaf is not there", evidence.NewPromise(record, note, [32]byte{1}, proof), nil, "not proven"},
-		{"the path is of another place", evidence.NewPromise(record, note, leaf, path(w.forked, changedAt+1, 20)), nil, "not proven"},
-		{"the path is too short", evidence.NewPromise(record, note, leaf, proof[1:]), nil, "not proven"},
-		{"the path is of another tree", evidence.NewPromise(record, bare(w.honest, 20), leaf, proof), nil, "not proven"},
-		{"the tree is too small", evidence.NewPromise(record, bare(w.forked, changedAt), leaf, proof), nil, "does not reach"},
-		{"another key promised", evidence.NewPromise(stranger, note, leaf, proof), nil, "not signed by a key"},
-		{"another place", changed(func(p *receipt.Pending) { p.Index++ }), nil, "not proven"},
-		{"another shard", changed(func(p *receipt.Pending) { p.Origin = w.Second.Origin }), nil, "the promise is about"},
-		{
-			"another log", changed(func(p *receipt.Pending) { p.Log, p.Origin = "log.example.org/x", "log.example.org/x/2026" }), nil,
-			"the policy is about",
-		},
-		{"the head not by the log", evidence.NewPromise(record, unsigned(w.forked, 20), leaf, proof), nil, "no key"},
-	})
-}
-
-func TestOverdue(t *testing.T) {
-	w := tell(t)
-	deadline := uint64(testlog.Start + 60)
-	skew := uint64(verify.MaxSkew.Seconds())
-	record := w.pending(12, nil)
-	overdue := func(size uint64, times ...uint64) *evidence.Evidence {
-		return evidence.NewOverdue(record, w.honest.Note(size, w.CosignAt(times...)...))
-	}
-	const quorum = 1 // two of three operators: the second largest time counts
-	judge(t, w.policy, []row{
-		{"by a second", overdue(12, deadline+skew+1, deadline+skew+1), []string{theLog}, ""},
-		{"much smaller", overdue(3, deadline+skew+1, deadline+skew+9, deadline+skew+9), []string{theLog}, ""},
-		{"one witness is behind", overdue(12, 5, deadline+skew+quorum, deadline+skew+quorum), []string{theLog}, ""},
-
-		{"exactly what clocks may be wrong by", overdue(12, deadline+skew, deadline+skew), nil, "clocks may be wrong"},
-		{"one witness is ahead", overdue(12, deadline+skew, deadline+skew+99), nil, "clocks may be wrong"},
-		{"in time", overdue(12, deadline, deadline), nil, "clocks may be wrong"},
-		{"one witness", overdue(12, deadline+skew+1), nil, "quorum"},
-		{"included", overdue(13, deadline+skew+1, deadline+skew+1), nil, "reaches to"},
-		{"no required log key", evidence.NewOverdue(record, w.honest.NoteBy(w.honest.Keys[:1], w.honest.Checkpoint(12).Body(), 1,
-			w.Cosign(deadline+skew+1)...)), nil, "required key"},
-		{"another shard", evidence.NewOverdue(w.pending(12, func(p *receipt.Pending) { p.Origin = w.Second.Origin }),
-			w.note(w.honest, 12, deadline+skew)), nil, "the promise is about"},
-	})
-}
-
 func TestWitnesses(t *testing.T) {
 	w := tell(t)
 	w.Operators[1].Keys[0], w.Operators[1].Keys[1] = w.Operators[1].Keys[1], w.Operators[1].Keys[0]
@@ -299,7 +235,7 @@ func TestWitnesses(t *testing.T) {
 }
 
 // A key that a witness gave up is anybody's.
-func TestRetiredKeysAccuseNobody(t *testing.T) {
+func TestRetiredKeysAccuseNobodyBeyond(t *testing.T) {
 	w := tell(t)
 	retired := w.policyWith(map[string]any{"retired": []map[string]any{{
 		"key": w.Operators[0].Keys[0].String(), "until": []map[string]any{{"origin": w.honest.Origin, "size": 12}},
@@ -312,6 +248,22 @@ func TestRetiredKeysAccuseNobody(t *testing.T) {
 		{"beyond", fork(13), nil, "no key of a witness"},
 	})
 	judge(t, w.policy, []row{{"before it was given up", fork(13), []string{ethics}, ""}})
+	for name, tt := range map[string]struct {
+		e      *evidence.Evidence
+		policy *verify.Policy
+		warned bool
+	}{
+		"it was given up":         {fork(12), retired, true},
+		"it was not":              {fork(12), w.policy, false},
+		"with the log":            {evidence.NewFork(w.note(w.honest, 12, 5), w.note(w.forked, 12, 5)), retired, true},
+		"with the log, by others": {evidence.NewFork(w.honest.Note(12, w.CosignAt(0, 5)[1:]...), w.forked.Note(12, w.CosignAt(0, 5)[1:]...)), retired, false},
+	} {
+		f := tt.e.Judge(tt.policy)
+		warned := slices.ContainsFunc(f.Caveats, func(c string) bool { return strings.Contains(c, "stolen") })
+		if !f.Conclusive || warned != tt.warned {
+			t.Errorf("%s: conclusive %t, caveats %q", name, f.Conclusive, f.Caveats)
+		}
+	}
 }
 
 func TestLogLists(t *testing.T) {
@@ -359,6 +311,8 @@ func TestJudgeOfHalfEvidence(t *testing.T) {
 		"a promise is nil":  evidence.NewOverdue(nil, note),
 		"no note to it":     evidence.NewPromise(w.pending(1, nil), nil, [32]byte{}, nil),
 		"no leaf":           {Kind: evidence.KindPromise, Notes: []*checkpoint.Note{note}, Promise: w.pending(1, nil)},
+		"one promise":       {Kind: evidence.KindPromiseFork, Promises: [][]byte{w.pending(1, nil)}},
+		"promises are nil":  evidence.NewPromiseFork(nil, nil),
 		"one list":          {Kind: evidence.KindLogList, Lists: [][]byte{w.list(w.lists, 1, nil)}},
 		"lists that are no": evidence.NewLogList(nil, nil),
 	} {
@@ -372,10 +326,21 @@ func TestJudgeOfHalfEvidence(t *testing.T) {
 func TestFindingSaysWhatWasFound(t *testing.T) {
 	w := tell(t)
 	f := w.all()[evidence.KindOverdue].Judge(w.policy)
-	if f.Promise == nil || f.Promise.Index != 12 || !f.Promise.Deadline.Equal(at(60)) || f.NotBefore.Unix() != testlog.Start+3602 ||
+	if len(f.Promises) != 1 || f.Promises[0].Index != 12 || !f.Promises[0].Deadline.Equal(at(60)) || f.NotBefore.Unix() != testlog.Start+3602 ||
 		len(f.Heads) != 1 || f.Heads[0].Size != 12 || !f.Heads[0].SignedByLog || len(f.Heads[0].Witnesses) != 3 ||
-		f.Origin != w.honest.Origin || len(f.Caveats) != 1 {
+		f.Origin != w.honest.Origin || !strings.Contains(f.Ask, "by 20") || f.Sentences[len(f.Sentences)-1] != f.Ask {
 		t.Errorf("%+v", f)
+	}
+	f = w.all()[evidence.KindPromiseFork].Judge(w.policy)
+	if len(f.Promises) != 2 || f.Promises[0].LeafHash == f.Promises[1].LeafHash || f.Origin != w.honest.Origin || f.Ask != "" {
+		t.Errorf("%+v", f)
+	}
+	if f = w.all()[evidence.KindUnproven].Judge(w.policy); f.Ask == "" {
+		t.Errorf("%+v", f)
+	}
+	right := evidence.NewUnproven(bare(w.honest, 11), bare(w.honest, 20), hashes(w.honest, 11, 20))
+	if f = right.Judge(w.policy); f.Ask != "" || len(f.Sentences) != 1 {
+		t.Errorf("of a right proof nothing is to be asked: %q", f.Sentences)
 	}
 	f = w.all()[evidence.KindLogList].Judge(w.policy)
 	if len(f.Lists) != 2 || f.Lists[0].Version != 1 || f.Lists[1].Shards != 1 {

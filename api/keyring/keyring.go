@@ -27,8 +27,13 @@ type State struct {
 	keys    map[statement.KeyID]*key
 	order   []statement.KeyID // of enrolment
 	inForce map[string]*statement.PublicKey
-	ignored []Ignored
+	ignored []Ignored // the first MaxIgnored
+	left    int       // how many were ignored
 }
+
+// MaxIgnored is how many of the entries that were left out a State remembers: a
+// hostile log may hold nothing else.
+const MaxIgnored = 1000
 
 // key is an enrolled key.
 type key struct {
@@ -71,14 +76,18 @@ func (s *State) Add(raw []byte) error {
 		return errors.New("read the keys: no shard was begun")
 	}
 	if err := s.take(raw); err != nil {
-		s.ignored = append(s.ignored, Ignored{Origin: s.origin, Index: s.size, Reason: err.Error()})
+		s.left++
+		if len(s.ignored) < MaxIgnored {
+			s.ignored = append(s.ignored, Ignored{Origin: s.origin, Index: s.size, Reason: err.Error()})
+		}
 	}
 	s.size++
 	return nil
 }
 
-// Ignored returns what was left out, in the order of the log.
-func (s *State) Ignored() []Ignored { return slices.Clone(s.ignored) }
+// Ignored returns what was left out, in the order of the log, MaxIgnored entries at
+// most, and how many it was.
+func (s *State) Ignored() (list []Ignored, all int) { return slices.Clone(s.ignored), s.left }
 
 // Keyring returns the snapshot of what was read so far, keys in the order of their
 // enrolment.

@@ -93,10 +93,18 @@ func ParseDSSE(raw []byte, payloadType string, limit int) (payload []byte, sigs 
 	return message[len(message)-n:], sigs, nil
 }
 
+// maxCommas is more than any envelope has, key ids included.
+const maxCommas = 1 << 14
+
 // parseDSSE returns what was signed, which ends in the payload of n bytes.
 func parseDSSE(raw []byte, payloadType string, limit int) (message []byte, n int, sigs []Signature, err error) {
 	if len(raw) > limit {
 		return nil, 0, nil, fieldErrorf("envelope", "is %d bytes, expected at most %d", len(raw), limit)
+	}
+	// The reader's bound grows with the text, for those that are long because they say
+	// much. An envelope is long because of its payload, which is one value.
+	if bytes.Count(raw, []byte(",")) > maxCommas {
+		return nil, 0, nil, fieldErrorf("envelope", "has more members than an envelope may have")
 	}
 	o, err := strictjson.ParseObject(raw)
 	if err != nil {

@@ -39,8 +39,12 @@ const (
 	oidEd25519         = "1.3.101.112"
 )
 
-// minRSA is the least length of an RSA modulus, in bits.
-const minRSA = 2048
+// Bounds of the length of an RSA modulus, in bits: below it, a key is too weak;
+// above it, a stranger's certificate costs seconds to verify anything with.
+const (
+	minRSA = 2048
+	maxRSA = 8192
+)
 
 // hashOf returns the digest algorithms that are accepted, 0 for any other.
 func hashOf(a algorithm) crypto.Hash {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"time"
 
@@ -252,7 +253,11 @@ func (r *reader) taggedInteger(name string, tag asn1.Tag, size int) *big.Int {
 func (r *reader) number(name string, tag asn1.Tag, least, most int64) int64 {
 	n := r.taggedInteger(name, tag, 9)
 	if *r.err == nil && (!n.IsInt64() || n.Int64() < least || n.Int64() > most) {
-		r.failf(name, "found %v, expected %d to %d", n, least, most)
+		expected := fmt.Sprintf("%d to %d", least, most)
+		if least == most {
+			expected = strconv.FormatInt(most, 10)
+		}
+		r.failf(name, "found %v, expected %s", n, expected)
 		return 0
 	}
 	return n.Int64()

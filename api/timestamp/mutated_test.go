@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/trialog/trialog/api/timestamp"
 	tt "github.com/trialog/trialog/api/timestamp/timestamptest"
 )
 
@@ -27,50 +25,6 @@ type mutation struct {
 	// laxer says why openssl accepts what this package refuses; empty if it
 	// refuses as well.
 	laxer string
-}
-
-// house is an authority with strangers around it.
-type house struct {
-	authority, other *tt.Authority
-	digest           [32]byte
-	nonce            *big.Int
-	at               time.Time
-	// unit makes another unit under the authority's issuer.
-	unit func(name string, changes ...tt.Change) *tt.Entity
-}
-
-func newHouse() *house {
-	h := &house{
-		authority: tt.New("authority"), other: tt.New("other authority"),
-		digest: sha256.Sum256([]byte("checkpoint")), nonce: big.NewInt(0x7f5a_1234_5678),
-		at: time.Date(2026, 6, 1, 12, 0, 0, 250_000_000, time.UTC),
-	}
-	h.unit = func(name string, changes ...tt.Change) *tt.Entity {
-		return tt.Issue(h.authority.Issuer, name, tt.P256Key(name), append([]tt.Change{tt.Purpose(true, tt.TimeStamping)}, changes...)...)
-	}
-	return h
-}
-
-func (h *house) policy() asn1.ObjectIdentifier {
-	return asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}
-}
-
-func (h *house) expect() timestamp.Expect {
-	return timestamp.Expect{Digest: h.digest, Nonce: h.nonce, Policy: h.policy()}
-}
-
-// stamp makes the good answer to the house's request, but for the changes.
-func (h *house) stamp(changes ...func(*tt.Draft)) []byte {
-	return h.authority.Stamp(h.digest, h.at, append([]func(*tt.Draft){func(d *tt.Draft) { d.Nonce = tt.BigInt(h.nonce) }}, changes...)...)
-}
-
-// judge parses and verifies.
-func (h *house) judge(raw []byte) error {
-	t, err := timestamp.Parse(raw)
-	if err != nil {
-		return err
-	}
-	return t.Verify(h.authority.Root.Cert, h.expect())
 }
 
 // by lets a unit sign in its own name and travel along.
@@ -330,7 +284,7 @@ func (h *house) laxMutations() []mutation {
 		}, words: "accuracy.millis", laxer: loose},
 		{name: "serial number below zero", draft: func(d *tt.Draft) { d.Serial = tt.Int(-1) }, words: "serialNumber", laxer: loose},
 		{name: "serial number of 161 bits", draft: func(d *tt.Draft) {
-			d.Serial = tt.BigInt(new(big.Int).Lsh(big.NewInt(1), 168))
+			d.Serial = tt.BigInt(new(big.Int).Lsh(big.NewInt(1), 160))
 		}, words: "serialNumber", laxer: loose},
 		{name: "time in the zone of its place", draft: func(d *tt.Draft) {
 			d.Time = tt.TLV(0x18, []byte("20260601140000+0200"))

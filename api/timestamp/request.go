@@ -129,7 +129,11 @@ func ParseRequest(der []byte) (*Request, error) {
 		return nil, &RequestError{BadDataFormat, err}
 	}
 	r := newReader("", der)
-	r.number("version", tags.INTEGER, 1, 1)
+	// RFC 3161, section 2.4.2: badRequest, transaction not permitted or
+	// supported. What another version holds behind its number nobody knows.
+	if v := r.integer("version", maxNonce); *r.err == nil && v.Cmp(big.NewInt(1)) != 0 {
+		return nil, &RequestError{BadRequest, errors.New("version: expected 1")}
+	}
 	imprint := r.rest
 	req := &Request{}
 	req.Hash, req.Digest = r.imprint("messageImprint")

@@ -3,6 +3,7 @@ package timestamp_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -224,7 +225,10 @@ func TestRequestRejects(t *testing.T) {
 		{"trailing byte", append(tt.Sequence(tt.Int(1), imprint), 0), timestamp.BadDataFormat},
 		{"too long", tt.Sequence(tt.Int(1), imprint, tt.Octets(make([]byte, timestamp.MaxRequest))), timestamp.BadDataFormat},
 		{"indefinite", append(append([]byte{0x30, 0x80, 2, 1, 1}, imprint...), 0, 0), timestamp.BadDataFormat},
-		{"version 2", tt.Sequence(tt.Int(2), imprint), timestamp.BadDataFormat},
+		{"version 2", tt.Sequence(tt.Int(2), imprint), timestamp.BadRequest},
+		{"version 2, whatever else it holds", tt.Sequence(tt.Int(2), tt.Int(7), tt.Int(8)), timestamp.BadRequest},
+		{"version 0", tt.Sequence(tt.Int(0), imprint), timestamp.BadRequest},
+		{"no version", tt.Sequence(imprint), timestamp.BadDataFormat},
 		{"no imprint", tt.Sequence(tt.Int(1)), timestamp.BadDataFormat},
 		{"imprint too short", tt.Sequence(tt.Int(1), tt.Sequence(tt.Algorithm(tt.SHA256, nil), tt.Octets(digest[1:]))), timestamp.BadDataFormat},
 		{"SHA-1", tt.Sequence(tt.Int(1), tt.Sequence(tt.Algorithm(tt.SHA1, nil), tt.Octets(digest[:20]))), timestamp.BadAlgorithm},
@@ -327,5 +331,24 @@ func BenchmarkVerify(b *testing.B) {
 		if err := h.judge(raw); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// publicOnly is a key that nobody has the private half of.
+type publicOnly struct{ crypto.Signer }
+
+func (publicOnly) Public() crypto.PublicKey {
+	n := new(big.Int).Lsh(big.NewInt(1), 8200)
+	return &rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 1<<31 - 1}
+}
+
+// TestHugeKey: a key in a stranger's certificate that takes seconds to verify
+// anything with is refused before anything is.
+func TestHugeKey(t *testing.T) {
+	a := tt.New("authority")
+	huge := tt.Issue(a.Root, "huge", publicOnly{a.Unit.Key})
+	raw := a.Stamp([32]byte{}, tt.Start(), func(d *tt.Draft) { d.Certificates = append(d.Certificates, huge.Cert.Raw) })
+	if _, err := timestamp.Parse(raw); err == nil || !strings.Contains(err.Error(), "8201 bits, expected at most 8192") {
+		t.Error(err)
 	}
 }

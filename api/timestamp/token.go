@@ -3,6 +3,7 @@ package timestamp
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"math/big"
@@ -25,8 +26,8 @@ const (
 	// package x509 takes for now.
 	firstYear = 2000
 
-	maxSerial     = 21 // bytes: 160 bits (RFC 3161, section 2.4.2) and the sign
-	maxNonce      = 64 // bytes
+	maxSerial     = 160 // bits (RFC 3161, section 2.4.2)
+	maxNonce      = 64  // bytes, and of a certificate's serial number
 	maxAttributes = 32
 	maxCertIDs    = MaxCertificates
 	maxExtensions = 16
@@ -54,8 +55,9 @@ const (
 // authorities do not sort; exactly one signerInfo and one digest algorithm;
 // signed attributes and a signingCertificateV2 among them; nothing that is not
 // signed besides the certificates, so no unsigned attributes and no revocation
-// lists; X.509 certificates only; no extension that is critical; an accuracy of
-// at most [MaxAccuracy]; at most [MaxToken] bytes.
+// lists; X.509 certificates only, none with an RSA key of more than 8192 bits; no
+// extension that is critical; an accuracy of at most [MaxAccuracy]; at most
+// [MaxToken] bytes.
 func Parse(der []byte) (*Token, error) {
 	if len(der) > MaxToken {
 		return nil, fmt.Errorf("time-stamp token: %d bytes, expected at most %d", len(der), MaxToken)
@@ -132,6 +134,9 @@ func (t *Token) readCertificates(r *reader) {
 			r.failf("", "%s", err)
 			return
 		}
+		if key, ok := cert.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSA {
+			r.failf("", "an RSA key of %d bits, expected at most %d", key.N.BitLen(), maxRSA)
+		}
 		for _, other := range t.Certificates {
 			if other.Equal(cert) {
 				r.failf("", "one is there twice")
@@ -146,8 +151,11 @@ func (t *Token) readInfo(r *reader) {
 	r.number("version", asn1.INTEGER, 1, 1)
 	t.Policy = r.oid("policy")
 	t.Hash, t.Imprint = r.imprint("messageImprint")
-	if t.Serial = r.integer("serialNumber", maxSerial); t.Serial.Sign() < 0 {
+	switch t.Serial = r.integer("serialNumber", maxNonce); {
+	case t.Serial.Sign() < 0:
 		r.failf("serialNumber", "is negative")
+	case t.Serial.BitLen() > maxSerial:
+		r.failf("serialNumber", "has %d bits, expected at most %d", t.Serial.BitLen(), maxSerial)
 	}
 	text := r.content("genTime", asn1.GeneralizedTime)
 	if *r.err == nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -42,10 +43,13 @@ func (t *Token) verify(anchor *x509.Certificate, want Expect) error {
 	if err != nil {
 		return err
 	}
-	if err := t.checkSigner(cert); err != nil {
+	if err := checkSigner(cert); err != nil {
 		return err
 	}
-	if err := t.checkChain(cert, anchor); err != nil {
+	if t.tsa != nil && !namedIn(t.tsa, cert) {
+		return errors.New("the authority calls itself by a name that is not in its certificate")
+	}
+	if err := checkPath(cert, anchor, t.Certificates, t.Time, t.checkLinks); err != nil {
 		return err
 	}
 	// RFC 5652, section 5.6: the message digest computed by the recipient must
@@ -110,7 +114,7 @@ const (
 )
 
 // checkSigner tells whether a certificate is one of a time-stamp authority.
-func (t *Token) checkSigner(cert *x509.Certificate) error {
+func checkSigner(cert *x509.Certificate) error {
 	// RFC 3161, section 2.3: The corresponding certificate MUST contain only
 	// one instance of the extended key usage field extension […] with
 	// KeyPurposeID having value: id-kp-timeStamping. This extension MUST be
@@ -129,8 +133,6 @@ func (t *Token) checkSigner(cert *x509.Certificate) error {
 		return errors.New("the signer's certificate is that of a certification authority")
 	case cert.KeyUsage != 0 && (cert.KeyUsage&signs == 0 || cert.KeyUsage&^signs != 0):
 		return errors.New("the signer's certificate has a key usage other than signing")
-	case t.tsa != nil && !namedIn(t.tsa, cert):
-		return errors.New("the authority calls itself by a name that is not in its certificate")
 	}
 	return nil
 }
@@ -160,43 +162,67 @@ func namedIn(name []byte, cert *x509.Certificate) bool {
 	return false
 }
 
-// checkChain builds the path from the signer's certificate to the anchor, valid
-// at the token's time.
-func (t *Token) checkChain(cert, anchor *x509.Certificate) error {
+// CheckChain tells whether the certificates are such that tokens by the first one,
+// dated at, can verify against the last one: for an authority, to know before
+// its verifiers do. There may be one certificate alone, which is then its own
+// anchor.
+func CheckChain(chain []*x509.Certificate, at time.Time) error {
+	if len(chain) == 0 {
+		return errors.New("certificates of an authority: there are none")
+	}
+	err := checkSigner(chain[0])
+	if err == nil {
+		err = checkPath(chain[0], chain[len(chain)-1], chain, at, func([]*x509.Certificate) error { return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("certificates of an authority: %w", err)
+	}
+	return nil
+}
+
+// checkPath builds the paths from the signer's certificate to the anchor that
+// are valid at a time, and wants one whose keys are good and that passes check.
+func checkPath(cert, anchor *x509.Certificate, others []*x509.Certificate, at time.Time, check func([]*x509.Certificate) error) error {
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(anchor)
-	for _, c := range t.Certificates {
+	for _, c := range others {
 		intermediates.AddCert(c)
 	}
-	chains, err := cert.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, CurrentTime: t.Time,
+	paths, err := cert.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, CurrentTime: at,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping},
 	})
 	if err != nil {
 		return fmt.Errorf("the signer's certificate does not lead to that of the authority: %w", err)
 	}
-	for _, chain := range chains {
-		if err = t.checkLinks(chain); err == nil {
+	for _, path := range paths {
+		if err = errors.Join(checkKeys(path), check(path)); err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-// checkLinks checks what x509 does not of a chain.
-func (t *Token) checkLinks(chain []*x509.Certificate) error {
-	for _, c := range chain {
+// checkKeys checks what x509 does not of the keys of a path.
+func checkKeys(path []*x509.Certificate) error {
+	for _, c := range path {
 		if err := checkKey(c); err != nil {
 			return fmt.Errorf("certificate of %q: %w", c.Subject, err)
 		}
 	}
-	// RFC 5035, section 4: further identifiers limit the certificates that may
-	// be used. The anchor is the verifier's own choice.
-	if ids := t.signer.certIDs; len(ids) > 1 && len(chain) > 2 {
-		for _, c := range chain[1 : len(chain)-1] {
-			if !slices.ContainsFunc(ids[1:], func(id certID) bool { return id.names(c) }) {
-				return fmt.Errorf("the signed attributes do not name the certificate of %q", c.Subject)
-			}
+	return nil
+}
+
+// checkLinks: further identifiers limit the certificates that may be used (RFC
+// 5035, section 4). The anchor is the verifier's own choice.
+func (t *Token) checkLinks(path []*x509.Certificate) error {
+	ids := t.signer.certIDs
+	if len(ids) < 2 || len(path) < 3 {
+		return nil
+	}
+	for _, c := range path[1 : len(path)-1] {
+		if !slices.ContainsFunc(ids[1:], func(id certID) bool { return id.names(c) }) {
+			return fmt.Errorf("the signed attributes do not name the certificate of %q", c.Subject)
 		}
 	}
 	return nil

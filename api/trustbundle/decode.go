@@ -3,7 +3,6 @@ package trustbundle
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"time"
@@ -14,6 +13,9 @@ import (
 	"github.com/trialog/trialog/api/verify"
 )
 
+// maxCommas is more than the payload of any bundle has.
+const maxCommas = 1 << 10
+
 func digestOf(payload []byte) statement.Digest { return sha256.Sum256(payload) }
 
 // Decode reads the payload of a trust bundle strictly, with everything that is in
@@ -21,6 +23,10 @@ func digestOf(payload []byte) statement.Digest { return sha256.Sum256(payload) }
 // names, the log list by a key that the policy names, and all are of one log. It
 // verifies no signature of the bundle itself; see Parse.
 func Decode(payload []byte) (*Draft, error) {
+	// Long bundles have long members, not many: others are not worth the memory.
+	if bytes.Count(payload, []byte(",")) > maxCommas {
+		return nil, fmt.Errorf("trust bundle: %w", strictjson.Errorf("", "has more members than a trust bundle may have"))
+	}
 	o, err := strictjson.ParseObject(payload)
 	if err != nil {
 		return nil, fmt.Errorf("trust bundle: %w", err)
@@ -69,8 +75,8 @@ func millis(o *strictjson.Object, name string) time.Time {
 
 // base64Text reads the value of member name, standard base64 in its one form.
 func base64Text(o *strictjson.Object, name, text string) []byte {
-	raw, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(raw) == 0 || base64.StdEncoding.EncodedLen(len(raw)) != len(text) {
+	raw, ok := strictjson.Base64(text)
+	if !ok || len(raw) == 0 {
 		o.Fail(name, "expected standard base64 with padding, not empty")
 	}
 	return raw

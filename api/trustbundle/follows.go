@@ -3,6 +3,7 @@ package trustbundle
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/trialog/trialog/api/loglist"
@@ -19,7 +20,7 @@ type HistoryError struct {
 }
 
 // Error implements error.
-func (e *HistoryError) Error() string { return "trust bundle: " + e.Part + ": " + e.Reason }
+func (e *HistoryError) Error() string { return e.Part + ": " + e.Reason }
 
 func broken(part, format string, args ...any) error {
 	return &HistoryError{Part: part, Reason: fmt.Sprintf(format, args...)}
@@ -47,7 +48,8 @@ func Follows(old, next *Bundle) error {
 // version of the same log's bundle that names old as the one before, was not issued
 // earlier, and takes back nothing that old says of the past. See FollowsPolicy for
 // the policy; the log list follows that of old; the keyring was read at least as
-// far, holds every key as it was, and every revocation. The error is a
+// far, holds every key as it was, and every revocation; it is the same if it was read
+// no further. The error is a
 // *HistoryError, or a *loglist.HistoryError inside.
 func FollowsContent(old, next *Draft) error {
 	o, n := &old.content, &next.content
@@ -85,7 +87,7 @@ func followsList(old, next *Draft) error {
 		return nil
 	}
 	if err := loglist.Follows(old.list, next.list); err != nil {
-		return fmt.Errorf("trust bundle: %w", err)
+		return fmt.Errorf("logList: %w", err)
 	}
 	return nil
 }
@@ -110,6 +112,9 @@ func followsKeyring(policy *verify.Policy, old, next *verify.Keyring) error {
 	was, is := place(policy, old.Origin), place(policy, next.Origin)
 	if is < was || is == was && next.Size < old.Size {
 		return broken("keyring", "ends at %d of %s, the one before at %d of %s", next.Size, next.Origin, old.Size, old.Origin)
+	}
+	if is == was && next.Size == old.Size && !slices.Equal(old.Keys, next.Keys) {
+		return broken("keyring", "is another keyring as of entry %d of %s", old.Size, old.Origin)
 	}
 	now := make(map[statement.KeyID]verify.KeyringKey, len(next.Keys))
 	for _, k := range next.Keys {

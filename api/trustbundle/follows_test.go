@@ -83,6 +83,17 @@ func TestFollowsRejects(t *testing.T) {
 			k := &w.keyring.Keys[1]
 			k.Revoked, k.SuspectOrigin = false, ""
 		}},
+		{name: "another keyring as of the same entry", words: "another keyring", world: func(w *believed) {
+			w.keyring.Origin, w.keyring.Size = w.First.Origin, 40
+			k := &w.keyring.Keys[1]
+			k.SuspectFrom++
+		}},
+		{name: "a key more as of the same entry", words: "another keyring", world: func(w *believed) {
+			w.keyring.Origin, w.keyring.Size = w.First.Origin, 40
+			w.keyring.Keys = append(w.keyring.Keys, verify.KeyringKey{
+				Key: signer(10).ID(), Organisation: "sponsor-a", Origin: w.First.Origin, Enrolled: 3,
+			})
+		}},
 		{name: "a log list less", words: "logList", world: func(w *believed) { w.list = nil }},
 		{name: "an older log list", words: "version 2", world: func(w *believed) { w.list.Version = 2 }},
 		{name: "another list of one version", words: "another list", world: func(w *believed) {
@@ -328,9 +339,15 @@ func TestManyQuorums(t *testing.T) {
 		names = append(names, name)
 	}
 	fmt.Fprintf(&text, "group all-of-them 12 %s\nquorum all-of-them\n", strings.Join(names, " "))
+	all := strings.Replace(text.String(), " 12 ", " all ", 1)
 	sidecar := fmt.Sprintf(`{"format":%q,"log":%q,"logOperator":"L","requiredLogKeys":[%q],"acceptReceived":false,"operators":{"all-of-them":"W"}}`,
 		verify.TrustFormat, testlog.Log, s.Keys[0].String())
 	p, err := verify.ParsePolicy([]byte(text.String()), []byte(sidecar))
 	must(t, err)
 	refused(t, "2.7 million quorums", trustbundle.KeepsReceipts(p, p), "too many")
+	whole, err := verify.ParsePolicy([]byte(all), []byte(sidecar))
+	must(t, err)
+	if err := trustbundle.KeepsReceipts(whole, p); err != nil {
+		t.Errorf("the one quorum of all: %v", err)
+	}
 }

@@ -162,8 +162,10 @@ func quorums(p *checkpoint.Policy) ([][]string, error) {
 		// least[k] are the sets in which k of the members seen so far have signed.
 		least := make([][][]string, g.K+1)
 		least[0] = [][]string{{}}
-		for _, m := range g.Members {
-			for k := g.K; k > 0; k-- {
+		for i, m := range g.Members {
+			// Fewer than need of the members so far cannot become K of all.
+			need := g.K - (len(g.Members) - 1 - i)
+			for k := g.K; k > 0 && k >= need; k-- {
 				for _, some := range least[k-1] {
 					if len(least[k])+len(sets[m]) > maxQuorums {
 						return nil, errManyQuorums

@@ -309,3 +309,15 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestManyMembers: a long text that is no bundle costs no more than its length.
+func TestManyMembers(t *testing.T) {
+	many := append(append([]byte(`{"format":[`), bytes.Repeat([]byte("[],"), 1<<20)...), []byte(`[]]}`)...)
+	for name, raw := range map[string][]byte{
+		"the envelope": many,
+		"the payload":  statement.EncodeDSSE(trustbundle.PayloadType, many, []statement.Signature{{Sig: make([]byte, 64)}}),
+	} {
+		_, _, err := trustbundle.Open(raw)
+		refused(t, name, err, "more members than")
+	}
+}

@@ -88,7 +88,11 @@ func (c *checker) checkBounds() *Failure {
 		return fail(LinkTime, "the beacon is dated %s, after the receipt's %s",
 			v.NotBefore.Time.Format(timeFormat), v.NotAfter.Time.Format(timeFormat))
 	} else if gap > 0 {
-		v.Caveats = append(v.Caveats, fmt.Sprintf("the witnesses' clocks disagree: the bounds cross by %s", gap))
+		whose := "the witnesses' clocks"
+		if v.NotAfter.Authority != "" {
+			whose = fmt.Sprintf("the clocks of %s and of the beacon's witnesses", v.NotAfter.Authority)
+		}
+		c.caveat(fmt.Sprintf("%s disagree: the bounds cross by %s", whose, gap))
 	}
 	return nil
 }

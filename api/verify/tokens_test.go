@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/trialog/trialog/api/internal/testlog"
+	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/timestamp/timestamptest"
 	"github.com/trialog/trialog/api/verify"
 )
@@ -336,6 +337,27 @@ func TestBeaconClocks(t *testing.T) {
 		if strings.Contains(said, "the lower bound") != (c.caveat != "") || !strings.Contains(said, c.caveat) {
 			t.Errorf("%s: caveats %q, want %q", c.name, v.Caveats, c.caveat)
 		}
+	}
+}
+
+// TestTokenCrosses: whose clocks disagree when a time-stamp makes the bounds cross.
+func TestTokenCrosses(t *testing.T) {
+	s := newStamps(t)
+	var r *receipt.Receipt
+	size := s.First.Size()
+	before := time.Unix(int64(s.First.Time(size)), 0).UTC()
+	if err := testlog.Do(func() {
+		l := s.Say(testlog.Document("protocol", s.Pdf), []*testlog.Member{s.Device}, testlog.WithBeacon(s.First.Note(size, s.Cosign(s.First.Time(size))...)))
+		// One witness is behind, so that the time-stamp does not contradict them.
+		later := s.First.Time(s.First.Size())
+		r = s.Receipt(l, s.First.Note(s.First.Size(), s.CosignAt(later+1, later+2, s.First.Time(size))...))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.Tokens = [][]byte{s.named.Stamp(sha256.Sum256(r.Proof.Note.Text()), before.Add(-2*time.Minute))}
+	v := verdictOf(t, verify.Input{Receipt: encode(t, r), Policy: s.policy, Document: s.Pdf, Now: testlog.Now()})
+	if said := strings.Join(v.Caveats, "\n"); !strings.Contains(said, "the clocks of A and of the beacon's witnesses disagree: the bounds cross by 2m1s") {
+		t.Errorf("caveats %q", v.Caveats)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 //
 //	{
 //	  "listen": "127.0.0.1:8060",
+//	  "metrics_listen": "127.0.0.1:9060",
 //	  "key": "tsu.pem",
 //	  "certificate_file": "tsu-chain.pem",
 //	  "policy": "1.3.6.1.4.1.32473.1",
@@ -35,6 +36,10 @@ type Timestamp struct {
 	// Listen is the TCP address of the HTTP interface, host:port. Empty means
 	// "127.0.0.1:8060".
 	Listen string `json:"listen,omitempty"`
+
+	// MetricsListen is the TCP address of /metrics, for Prometheus, host:port.
+	// Absent means that there is none.
+	MetricsListen string `json:"metrics_listen,omitempty"`
 
 	// Key is where the key that signs tokens is, and nothing else uses: the path
 	// of a PEM file, or a reference such as "pkcs11:…" or "awskms://…".
@@ -146,6 +151,8 @@ func (c *Timestamp) Validate() error {
 		ok              bool
 	}{
 		{"listen", "expected host:port", hostPort(c.Listen)},
+		{"metrics_listen", "expected host:port", c.MetricsListen == "" || hostPort(c.MetricsListen)},
+		{"metrics_listen", "expected another address than listen", c.MetricsListen != c.Listen || anyPort(c.Listen)},
 		{"key", "expected a path or a reference to a key", c.Key != ""},
 		{"certificate_file", "expected a path", c.CertificateFile != ""},
 		{"policy", "expected an object identifier such as 1.3.6.1.4.1.32473.1", dottedOID(c.Policy)},
@@ -189,6 +196,12 @@ func within(d Duration, least, most time.Duration) bool {
 func hostPort(s string) bool {
 	_, _, err := net.SplitHostPort(s)
 	return err == nil
+}
+
+// anyPort tells whether the system chooses the port.
+func anyPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return err == nil && port == "0"
 }
 
 func different(list []string) bool {

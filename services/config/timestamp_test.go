@@ -10,6 +10,7 @@ import (
 
 const completeTimestamp = `{
   "listen": "127.0.0.1:8060",
+  "metrics_listen": "127.0.0.1:9060",
   "key": "tsu.pem",
   "certificate_file": "tsu-chain.pem",
   "policy": "1.3.6.1.4.1.32473.1",
@@ -34,12 +35,12 @@ func TestParseTimestamp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if time.Duration(c.Accuracy) != 500*time.Millisecond || time.Duration(c.ClockInterval) != 8*time.Second || time.Duration(c.Log.Interval) != 30*time.Minute ||
-		c.Log.Organisation != "log-operator" || len(c.ClockSources) != 3 {
+		c.Log.Organisation != "log-operator" || c.MetricsListen != "127.0.0.1:9060" || len(c.ClockSources) != 3 {
 		t.Errorf("%+v %+v", c, c.Log)
 	}
 	short := completeTimestamp
 	for _, line := range []string{
-		`  "listen": "127.0.0.1:8060",` + "\n", `  "accuracy": "500ms",` + "\n", `  "clock_interval": "8s",` + "\n",
+		`  "listen": "127.0.0.1:8060",` + "\n", `  "metrics_listen": "127.0.0.1:9060",` + "\n", `  "accuracy": "500ms",` + "\n", `  "clock_interval": "8s",` + "\n",
 		`    "interval": "30m",` + "\n",
 	} {
 		if !strings.Contains(short, line) {
@@ -50,7 +51,7 @@ func TestParseTimestamp(t *testing.T) {
 	if c, err = config.ParseTimestamp([]byte(short)); err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != config.DefaultTimestampListen || time.Duration(c.Accuracy) != time.Second || time.Duration(c.ClockInterval) != 4*time.Second ||
+	if c.Listen != config.DefaultTimestampListen || c.MetricsListen != "" || time.Duration(c.Accuracy) != time.Second || time.Duration(c.ClockInterval) != 4*time.Second ||
 		time.Duration(c.Log.Interval) != time.Hour {
 		t.Errorf("the defaults are %+v %+v", c, c.Log)
 	}
@@ -59,6 +60,8 @@ func TestParseTimestamp(t *testing.T) {
 func TestParseTimestampRejects(t *testing.T) {
 	for _, tt := range []struct{ from, to, field string }{
 		{`"127.0.0.1:8060"`, `"127.0.0.1"`, "listen"},
+		{`"127.0.0.1:9060"`, `"9060"`, "metrics_listen"},
+		{`"127.0.0.1:9060"`, `"127.0.0.1:8060"`, "metrics_listen"},
 		{`"tsu.pem"`, `""`, "key"},
 		{`"tsu-chain.pem"`, `""`, "certificate_file"},
 		{`"1.3.6.1.4.1.32473.1"`, `""`, "policy"},

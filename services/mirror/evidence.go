@@ -18,8 +18,9 @@ const (
 	evidencePrefix = "evidence/"
 	forkPrefix     = evidencePrefix + string(Fork) + "/"
 	rollbackPrefix = evidencePrefix + string(Rollback) + "/"
-	// maxRollbacks bounds the objects that are kept about rollbacks. A source has
-	// many old notes to show; a fork ends the following, and is there once.
+	// maxRollbacks bounds the objects that are kept about rollbacks: half of them may
+	// be such that they show nothing by themselves. A source has many old notes to
+	// show; a fork ends the following, and is there once.
 	maxRollbacks = 32
 )
 
@@ -85,7 +86,11 @@ func (m *Mirror) compare(ctx context.Context, had, next *head, known, note *chec
 	case err != nil:
 		return e, nil //nolint:nilerr // the source need not prove what speaks against it
 	}
-	if root, _, _ := evidence.Roots(older.Size, newer.Size, hashes); root == older.Root {
+	root, whole, ok := evidence.Roots(older.Size, newer.Size, hashes)
+	switch {
+	case !ok || whole != newer.Root:
+		return e, nil // it is not the newer tree that was read
+	case root == older.Root:
 		return nil, nil //nolint:nilnil // as the comment says
 	}
 	return evidence.NewInconsistent(first, second, hashes), nil
@@ -127,16 +132,6 @@ func (m *Mirror) rollback(ctx context.Context, next *head) error {
 }
 
 func (m *Mirror) keepRollback(ctx context.Context, next *head) error {
-	n := 0
-	for _, err := range m.c.Store.List(ctx, rollbackPrefix) {
-		if err != nil {
-			return fmt.Errorf("keep the evidence: %w", err)
-		}
-		n++
-	}
-	if n >= maxRollbacks {
-		return nil
-	}
 	known, err := checkpoint.Parse(m.known.raw)
 	if err != nil {
 		return fmt.Errorf("make the evidence: %w", err)
@@ -145,7 +140,21 @@ func (m *Mirror) keepRollback(ctx context.Context, next *head) error {
 	if err != nil {
 		return fmt.Errorf("make the evidence: %w", err)
 	}
-	_, err = m.keep(ctx, rollbackPrefix, evidence.NewWitnessRollback(older, known))
+	e := evidence.NewWitnessRollback(older, known)
+	room := maxRollbacks
+	if !e.Judge(m.c.Policy).Conclusive {
+		room /= 2 // whoever has old notes can show as many as he likes
+	}
+	for _, err := range m.c.Store.List(ctx, rollbackPrefix) {
+		if err != nil {
+			return fmt.Errorf("keep the evidence: %w", err)
+		}
+		room--
+		if room == 0 {
+			return nil
+		}
+	}
+	_, err = m.keep(ctx, rollbackPrefix, e)
 	return err
 }
 

@@ -141,8 +141,26 @@ func TestEvidenceOfRollbacksIsBounded(t *testing.T) {
 		}
 		put(t, s.store, "checkpoint", newer)
 	}
-	if n := len(keysOf(t, store, "evidence/rollback/")); n != 32 {
+	if n := len(keysOf(t, store, "evidence/rollback/")); n != 16 {
 		t.Errorf("%d files", n)
+	}
+	// There is room left for one that shows something.
+	newer := s.grow(t, 60).publish(t)
+	if err := m.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	back := s.head()
+	put(t, s.store, "checkpoint", newer)
+	s.grow(t, 61).publish(t)
+	if err := m.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s.store, "checkpoint", s.sign(t, back, s.time+60))
+	if err := m.Step(t.Context()); m.State().Reason != mirror.Rollback {
+		t.Fatal(err)
+	}
+	if n := len(keysOf(t, store, "evidence/rollback/")); n != 17 {
+		t.Errorf("%d files, expected what speaks against the witnesses too", n)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	api "github.com/trialog/trialog/api/timestamp"
 	"github.com/trialog/trialog/services/internal/clock"
 	"github.com/trialog/trialog/services/internal/run"
@@ -29,8 +31,8 @@ type Clock interface {
 	Read() (clock.Reading, error)
 }
 
-// Config is what an Authority is made of. All but Journal, Random and Pause is
-// needed.
+// Config is what an Authority is made of. All but Journal, Registerer, Random and
+// Pause is needed.
 type Config struct {
 	// Key signs tokens, and nothing else. It is on P-256, and may be used
 	// concurrently.
@@ -46,6 +48,8 @@ type Config struct {
 	StateFile string
 	// Journal is where the records of tokens are logged; nil for nowhere.
 	Journal *JournalConfig
+	// Registerer takes the metrics; nil: none.
+	Registerer prometheus.Registerer
 	// Random is crypto/rand if nil.
 	Random io.Reader
 	// Pause waits; another one in tests only.
@@ -61,6 +65,7 @@ type Authority struct {
 	state   *state
 	life    life
 	journal *journal // nil for none
+	metrics *metrics
 	places  chan struct{}
 }
 
@@ -87,9 +92,13 @@ func Open(c Config) (*Authority, error) {
 		return nil, fmt.Errorf("timestamp: %w", err)
 	}
 	if c.Journal != nil {
-		if a.journal, err = newJournal(*c.Journal, a.state, c); err != nil {
-			return nil, errors.Join(fmt.Errorf("timestamp: %w", err), a.state.close())
-		}
+		a.journal, err = newJournal(*c.Journal, a.state, c)
+	}
+	if err == nil {
+		a.metrics, err = newMetrics(c.Registerer, a)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("timestamp: %w", err), a.state.close())
 	}
 	return a, nil
 }
@@ -108,6 +117,12 @@ func (a *Authority) Chain() []byte { return a.unit.chain }
 // the token is let out: one that was made while the clock went wrong is dropped,
 // and only its record remains.
 func (a *Authority) Issue(query []byte) ([]byte, error) {
+	reply, err := a.issue(query)
+	a.metrics.answered(err)
+	return reply, err
+}
+
+func (a *Authority) issue(query []byte) ([]byte, error) {
 	req, err := parseRequest(query)
 	if err != nil {
 		return nil, err
@@ -190,7 +205,7 @@ func (a *Authority) read() (time.Time, time.Duration, error) {
 	if !a.unit.covers(t, accuracy) {
 		return time.Time{}, 0, &RefusalError{
 			Failure: api.SystemFailure, Text: "the authority's certificate is not valid now",
-			Err: fmt.Errorf("the certificate is valid from %s to %s", a.unit.certificate.NotBefore, a.unit.certificate.NotAfter),
+			Err: fmt.Errorf("the certificates are valid together from %s to %s", a.unit.from, a.unit.until),
 		}
 	}
 	return t, accuracy, nil

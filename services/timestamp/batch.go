@@ -73,7 +73,8 @@ func (s *state) batch() (b *batch, err error) {
 // dropBatch forgets the batch that is under way, and its records with it if it
 // was logged.
 func (s *state) dropBatch(logged bool) error {
-	return s.update(func(tx *bbolt.Tx) error {
+	forgotten := 0
+	err := s.update(func(tx *bbolt.Tx) error {
 		bucket, tokens := tx.Bucket([]byte(batchBucket)), tx.Bucket([]byte(tokensBucket))
 		if logged {
 			serials, err := decodeSerials(bucket.Get([]byte(serialsKey)))
@@ -81,6 +82,9 @@ func (s *state) dropBatch(logged bool) error {
 				return err
 			}
 			for _, n := range serials {
+				if tokens.Get(n[:]) != nil {
+					forgotten++
+				}
 				if err := tokens.Delete(n[:]); err != nil {
 					return fmt.Errorf("forget the record of a token: %w", err)
 				}
@@ -93,6 +97,10 @@ func (s *state) dropBatch(logged bool) error {
 		}
 		return nil
 	})
+	if err == nil {
+		s.records.Add(-int64(forgotten))
+	}
+	return err
 }
 
 func decodeSerials(raw []byte) ([]serial, error) {

@@ -101,8 +101,8 @@ func TestRejections(t *testing.T) {
 		"SHA3-256":      {change: func(q *query) { q.Imprint.Algorithm.OID = hash(8) }, want: api.BadAlgorithm, text: "SHA-256"},
 		"short digest":  {change: func(q *query) { q.Imprint.Digest = make([]byte, 31) }, want: api.BadDataFormat},
 		"SHA-384 of 32": {change: func(q *query) { q.Imprint.Algorithm.OID = hash(2) }, want: api.BadDataFormat},
-		"version 2":     {change: func(q *query) { q.Version = 2 }, want: api.BadDataFormat, text: "version"},
-		"version 0":     {change: func(q *query) { q.Version = 0 }, want: api.BadDataFormat, text: "version"},
+		"version 2":     {change: func(q *query) { q.Version = 2 }, want: api.BadRequest, text: "version"},
+		"version 0":     {change: func(q *query) { q.Version = 0 }, want: api.BadRequest, text: "version"},
 		"other policy":  {change: func(q *query) { q.Policy = asn1.ObjectIdentifier{1, 2, 3} }, want: api.UnacceptedPolicy, text: "reqPolicy"},
 		"extension": {
 			change: func(q *query) {

@@ -24,6 +24,8 @@ const (
 	lookInterval = 15 * time.Second
 	// After a failure the next try comes within these.
 	firstRetry, longestRetry = 5 * time.Second, 5 * time.Minute
+	// logProblems is what the types of a log's problems begin with.
+	logProblems = "https://trialog.dev/problems/"
 	// maxRebuilds is how often one try signs anew because somebody else with the
 	// same key was quicker.
 	maxRebuilds = 3
@@ -215,8 +217,8 @@ func rejected(p *client.Problem, found bool) bool {
 	switch {
 	case p.Temporary():
 		return false
-	case p.Type == "":
-		return false // not the log's own words, but those of something before or behind it
+	case !strings.HasPrefix(p.Type, logProblems):
+		return false // not the log's own words, but those of something in front of it
 	case !found && !p.Uncertain:
 		return true // the one answer to the one time it was sent
 	case p.Status == http.StatusBadRequest, p.Status == http.StatusConflict:

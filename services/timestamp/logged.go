@@ -3,7 +3,6 @@ package timestamp
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -13,10 +12,14 @@ import (
 	"github.com/trialog/trialog/api/statement"
 )
 
-// Endings of the files in the folder of what was logged, two for each batch.
+// Endings of the files in the folder of what was logged, two for each batch. The
+// names begin with the batch's label and the first digits of its records' root:
+// after an older copy of the state file was put back, another batch may have the
+// same label.
 const (
 	recordsEnding = ".records" // the batch's records, each behind its length as u32
 	receiptEnding = ".receipt" // the batch's receipt
+	rootDigits    = 16
 )
 
 // ErrNotLogged says that no record of a token is in the folder.
@@ -25,7 +28,11 @@ var ErrNotLogged = errors.New("no record of this token was logged here")
 // keepLogged makes the records and the receipt of a batch durable. The same again
 // changes nothing.
 func keepLogged(folder, label string, records [][]byte, raw []byte) error {
-	base := filepath.Join(folder, label)
+	root, err := statement.BatchRoot(records)
+	if err != nil {
+		return fmt.Errorf("keep the records of a batch: %w", err)
+	}
+	base := filepath.Join(folder, label+"-"+root.String()[:rootDigits])
 	if err := writeFile(base+recordsEnding, encodeRecords(records)); err != nil {
 		return fmt.Errorf("keep the records of a batch: %w", err)
 	}
@@ -53,21 +60,28 @@ func writeFile(path string, data []byte) error {
 
 // Receipt returns the .receipt file of the record of one token: that of its batch
 // with the path inside. folder is JournalConfig.Folder. The error matches
-// ErrNotLogged if the token is in none of the batches.
+// ErrNotLogged if all batches could be read and the token is in none of them.
 func Receipt(folder string, number *big.Int) ([]byte, error) {
-	files, err := filepath.Glob(filepath.Join(folder, "*"+receiptEnding))
+	files, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, err
 	}
 	want := number.Text(16)
-	for _, file := range files {
-		records, err := readRecords(strings.TrimSuffix(file, receiptEnding) + recordsEnding)
+	for _, f := range files {
+		base, ok := strings.CutSuffix(f.Name(), receiptEnding)
+		if !ok {
+			continue
+		}
+		records, err := readRecords(filepath.Join(folder, base+recordsEnding))
 		if err != nil {
 			return nil, err
 		}
 		for i, data := range records {
-			if serialOf(data) == want {
-				return recordReceipt(file, records, i)
+			switch serial, err := serialOf(data); {
+			case err != nil:
+				return nil, fmt.Errorf("%s%s: record %d: %w", base, recordsEnding, i, err)
+			case serial == want:
+				return recordReceipt(filepath.Join(folder, f.Name()), records, i)
 			}
 		}
 	}
@@ -76,35 +90,35 @@ func Receipt(folder string, number *big.Int) ([]byte, error) {
 
 func readRecords(path string) ([][]byte, error) {
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the records of a batch are missing: %w", err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the records of a batch: %w", err)
 	}
 	list, err := decodeRecords(raw)
+	if err == nil && len(list) == 0 {
+		err = errors.New("records: none")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return list, nil
 }
 
-// serialOf returns the serial number in a token's record; empty if it is none.
-func serialOf(data []byte) string {
+// serialOf returns the serial number in a token's record.
+func serialOf(data []byte) (string, error) {
 	rec, err := statement.ParseRecord(data)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	it, err := statement.DecodeItem(rec.Body)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	for _, m := range it.Attributes {
 		if m.Name == "serial" {
-			return m.Value.Text
+			return m.Value.Text, nil
 		}
 	}
-	return ""
+	return "", errors.New("it has no serial number")
 }
 
 func recordReceipt(file string, records [][]byte, index int) ([]byte, error) {

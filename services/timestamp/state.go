@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // stateFormat is the format of the state file. A file of another one is refused.
@@ -41,6 +43,8 @@ type state struct {
 	// hook is called before and after a commit by tests only; an error that it
 	// returns stands for the disk's.
 	hook func(point string) error
+	// records is how many are not logged yet.
+	records atomic.Int64
 
 	mu      sync.Mutex
 	queue   []*waiting // records that wait for the next commit
@@ -59,6 +63,9 @@ type waiting struct {
 // openState opens the state file, or creates it when it is absent.
 func openState(path string) (*state, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("open the state file %s: another process has it", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the state file %s: %w", path, err)
 	}
@@ -78,6 +85,12 @@ func (s *state) prepare(path string) error {
 			if got := meta.Get([]byte("format")); !bytes.Equal(got, want) {
 				return fmt.Errorf("the state file has format %q, expected %q", got, want)
 			}
+			for _, name := range []string{tokensBucket, batchBucket} {
+				if tx.Bucket([]byte(name)) == nil {
+					return errors.New("the state file is that of another program")
+				}
+			}
+			s.records.Store(int64(tx.Bucket([]byte(tokensBucket)).Stats().KeyN))
 			return nil
 		}
 		for _, name := range []string{metaBucket, tokensBucket, batchBucket} {
@@ -218,6 +231,9 @@ func (s *state) write() {
 			}
 			return nil
 		})
+		if err == nil {
+			s.records.Add(int64(len(batch)))
+		}
 		for _, w := range batch {
 			w.done <- err
 		}

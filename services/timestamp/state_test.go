@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -218,6 +219,14 @@ func TestRecordItem(t *testing.T) {
 	}
 }
 
+// TestStateInUse: one process has the file at a time, and the other is told so.
+func TestStateInUse(t *testing.T) {
+	w := newWorld(t)
+	if _, err := Open(w.config); err == nil || !strings.Contains(err.Error(), "another process has it") {
+		t.Error(err)
+	}
+}
+
 // TestForeignState: a file that is not ours, or is damaged, is refused, not
 // guessed at.
 func TestForeignState(t *testing.T) {
@@ -244,9 +253,17 @@ func TestForeignState(t *testing.T) {
 		spoil func(path string) error
 		opens bool
 	}{
-		"untouched":     {func(string) error { return nil }, true},
-		"other format":  {spoil(metaBucket, "format", []byte("2")), false},
-		"a text":        {func(path string) error { return os.WriteFile(path, []byte("a text"), 0o600) }, false},
+		"untouched":    {func(string) error { return nil }, true},
+		"other format": {spoil(metaBucket, "format", []byte("2")), false},
+		"a text":       {func(path string) error { return os.WriteFile(path, []byte("a text"), 0o600) }, false},
+		"of another program": {func(path string) error {
+			db, err := bbolt.Open(path, 0o600, nil)
+			if err != nil {
+				return err
+			}
+			err = db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte(tokensBucket)) })
+			return errors.Join(err, db.Close())
+		}, false},
 		"strange life":  {spoil(metaBucket, "life", []byte("x")), true},
 		"strange token": {spoil(tokensBucket, "x", []byte("x")), true},
 		"strange batch": {spoil(batchBucket, envelopeKey, []byte("x")), true},

@@ -6,18 +6,20 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	api "github.com/trialog/trialog/api/timestamp"
 )
 
 // unit is a time-stamping unit (RFC 3161, TSU): one key with its certificate.
 type unit struct {
 	key         crypto.Signer
 	certificate *x509.Certificate
+	from, until time.Time // when all certificates are valid
 	// certificateSet is the content of a SignedData's certificates.
 	certificateSet []byte
 	chain          []byte // PEM, as it is handed out
@@ -31,7 +33,17 @@ func newUnit(key crypto.Signer, chain []byte) (*unit, error) {
 		return nil, err
 	}
 	own := certificates[0]
-	if err := checkCertificate(own); err != nil {
+	u := &unit{key: key, certificate: own, from: own.NotBefore, until: own.NotAfter}
+	for _, c := range certificates {
+		if c.NotBefore.After(u.from) {
+			u.from = c.NotBefore
+		}
+		if c.NotAfter.Before(u.until) {
+			u.until = c.NotAfter
+		}
+	}
+	// What verifiers would refuse is refused here.
+	if err := api.CheckChain(certificates, u.from); err != nil {
 		return nil, err
 	}
 	public, ok := own.PublicKey.(*ecdsa.PublicKey)
@@ -41,7 +53,6 @@ func newUnit(key crypto.Signer, chain []byte) (*unit, error) {
 	if !public.Equal(key.Public()) {
 		return nil, errors.New("the certificate is not that of the key")
 	}
-	u := &unit{key: key, certificate: own}
 	var set [][]byte
 	for _, c := range certificates {
 		set = append(set, c.Raw)
@@ -83,29 +94,7 @@ func parseChain(raw []byte) ([]*x509.Certificate, error) {
 	return list, nil
 }
 
-// checkCertificate holds a certificate against what verifiers want of it.
-//
-// SPEC (RFC 3161, 2.3): "The corresponding certificate MUST contain only one
-// instance of the extended key usage field extension … with KeyPurposeID having
-// value: id-kp-timeStamping. This extension MUST be critical."
-func checkCertificate(c *x509.Certificate) error {
-	critical := false
-	for _, e := range c.Extensions {
-		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 37}) {
-			critical = e.Critical
-		}
-	}
-	if !critical || len(c.UnknownExtKeyUsage) > 0 || !slices.Equal(c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}) {
-		return errors.New("the certificate: expected the critical extended key usage timeStamping, and no other")
-	}
-	const signs = x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment
-	if c.KeyUsage != 0 && (c.KeyUsage&signs == 0 || c.KeyUsage&^signs != 0) {
-		return errors.New("the certificate: expected the key usages digitalSignature or nonRepudiation, and no other")
-	}
-	return nil
-}
-
-// covers tells whether the certificate is valid within the bound around t.
+// covers tells whether all certificates are valid within the bound around t.
 func (u *unit) covers(t time.Time, bound time.Duration) bool {
-	return !t.Add(-bound).Before(u.certificate.NotBefore) && !t.Add(bound).After(u.certificate.NotAfter)
+	return !t.Add(-bound).Before(u.from) && !t.Add(bound).After(u.until)
 }

@@ -75,6 +75,8 @@ func TestCertificateRefused(t *testing.T) {
 		"unknown too":      {key, usages(true, stamping, asn1.ObjectIdentifier{1, 2, 3}), false},
 		"no purpose":       {key, func(c *x509.Certificate) { c.ExtraExtensions = nil }, false},
 		"P-384":            {p384, func(*x509.Certificate) {}, false},
+		"an authority's":   {key, func(c *x509.Certificate) { c.BasicConstraintsValid, c.IsCA = true, true }, false},
+		"never valid":      {key, func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(-time.Hour) }, false},
 	} {
 		if _, err := newUnit(tt.key, certificate(t, tt.key.Public(), tt.change)); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)
@@ -107,6 +109,60 @@ func TestChainRefused(t *testing.T) {
 	} {
 		if _, err := newUnit(key, tt.chain); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestIssuerRefused: what is wrong with an issuer's certificate shows at the start,
+// and not with those who verify tokens.
+func TestIssuerRefused(t *testing.T) {
+	key := newKey(t)
+	usage, err := timeStampingOnly()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, until := time.Unix(1e9, 0), time.Unix(2e9, 0)
+	for name, tt := range map[string]struct {
+		curve  elliptic.Curve
+		change func(*x509.Certificate)
+		ok     bool
+	}{
+		"good":                {elliptic.P256(), func(*x509.Certificate) {}, true},
+		"ends earlier":        {elliptic.P256(), func(c *x509.Certificate) { c.NotAfter = until.Add(-time.Hour) }, true},
+		"ends before it":      {elliptic.P256(), func(c *x509.Certificate) { c.NotAfter = from.Add(-time.Hour) }, false},
+		"begins behind it":    {elliptic.P256(), func(c *x509.Certificate) { c.NotBefore = until.Add(time.Hour) }, false},
+		"for servers only":    {elliptic.P256(), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, false},
+		"on an unknown curve": {elliptic.P521(), func(*x509.Certificate) {}, false},
+	} {
+		caKey, err := ecdsa.GenerateKey(tt.curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: from.Add(-time.Hour), NotAfter: until.Add(time.Hour),
+			KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+		}
+		tt.change(ca)
+		root, rootErr := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+		own, ownErr := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "TSU"}, NotBefore: from, NotAfter: until,
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{usage},
+		}, ca, key.Public(), caKey)
+		if err := errors.Join(rootErr, ownErr); err != nil {
+			t.Fatal(err)
+		}
+		var chain []byte
+		for _, der := range [][]byte{own, root} {
+			chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+		u, err := newUnit(key, chain)
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if end := min(ca.NotAfter.Unix(), until.Unix()); tt.ok &&
+			(!u.covers(time.Unix(end-1, 0), time.Second) || u.covers(time.Unix(end, 0), time.Second)) {
+			t.Errorf("%s: expected tokens until %d, when the first certificate ends", name, end)
 		}
 	}
 }

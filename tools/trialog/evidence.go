@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/client"
 	"github.com/trialog/trialog/api/evidence"
+	"github.com/trialog/trialog/api/receipt"
+	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/tools/trialog/folder"
 	"github.com/trialog/trialog/tools/trialog/words"
 )
@@ -34,6 +39,8 @@ mirrors, auditors and this program write such files.
 
 No network is needed, and nobody has to be believed: what is shown follows from
 the accused party's own signatures.`,
+		Example: `  trialog evidence verify protocol.pdf.evidence --policy log.policy
+  trialog evidence compare monday.checkpoint tuesday.checkpoint --policy log.policy`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -86,24 +93,25 @@ were signed. No signature is checked.`,
 func (p *program) evidenceCompare() *cobra.Command {
 	var o evidenceOptions
 	cmd := &cobra.Command{
-		Use:   "compare CHECKPOINT OTHER",
-		Short: "Compare two checkpoints of a log, and write evidence if they contradict each other",
-		Long: `Compare two checkpoints of one log, such as trialog log checkpoint prints, and
-write a file of evidence if they contradict each other.
+		Use:   "compare FILE OTHER",
+		Short: "Compare two checkpoints or promises of a log, and write evidence if they contradict each other",
+		Long: `Compare two checkpoints of one log, such as trialog log checkpoint prints, or two
+of its promises (FILE.promise), and write a file of evidence if they contradict
+each other.
 
-Two checkpoints of one size need no network. Else the tiles of the larger tree are
-read, from the log or from a mirror of it.
+Two promises, and two checkpoints of one size, need no network. Else the tiles of
+the larger tree are read, from the log or from a mirror of it.
 
 Exit codes: 0 they contradict each other and the evidence was written, 1 they do
 not, or what was read cannot be the tree, 2 wrong usage or an unreadable file,
 3 the server cannot be reached.`,
 		Example: `  trialog evidence compare monday.checkpoint tuesday.checkpoint --from https://mirror.example.org --policy log.policy`,
 		Args:    cobra.ExactArgs(2),
-		RunE:    func(cmd *cobra.Command, args []string) error { return p.compareNotes(cmd.Context(), args, o) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return p.compare(cmd.Context(), args, o) },
 	}
 	o.judgedBy(cmd)
 	cmd.Flags().StringVar(&o.from, "from", "", "`URL` of the log or a mirror (default: the server of the work folder)")
-	cmd.Flags().StringVar(&o.out, "out", "", "`file` for the evidence (default: the first checkpoint's name with .evidence)")
+	cmd.Flags().StringVar(&o.out, "out", "", "`file` for the evidence (default: FILE.evidence)")
 	return cmd
 }
 
@@ -193,9 +201,9 @@ func (p *program) foundDetails(f *evidence.Finding) {
 			p.printf("    witness: %s, %s\n", w.Witness, at)
 		}
 	}
-	if q := f.Promise; q != nil {
-		p.printf("  promise: entry %d, leaf hash %s, received %s, deadline %s, statement %s\n",
-			q.Index, q.LeafHash, words.Time(q.Received), words.Time(q.Deadline), q.Identity)
+	for _, q := range f.Promises {
+		p.printf("  promise: entry %d of %s, leaf hash %s, received %s, deadline %s, statement %s\n",
+			q.Index, q.Origin, q.LeafHash, words.Time(q.Received), words.Time(q.Deadline), q.Identity)
 	}
 	for _, l := range f.Lists {
 		p.printf("  log list: version %d, issued %s, %d shards\n", l.Version, words.Time(l.Issued), l.Shards)
@@ -219,71 +227,116 @@ func (p *program) showEvidence(name string) error {
 		p.printf("written at: %s (a claim)\n", words.Time(e.At))
 	}
 	for i, n := range e.Notes {
-		p.printf("\ntree head %d:\n%s", i+1, n.Bytes())
+		p.printf("\ntree head %d:\n%s", i+1, visible(n.Bytes()))
 	}
 	if len(e.Hashes) > 0 {
 		p.printf("\nhashes: %d\n", len(e.Hashes))
 	}
 	if e.Promise != nil {
-		p.printf("\npromise:\n%s\n", strings.TrimSpace(string(e.Promise)))
+		p.printf("\npromise:\n%s\n", visible(e.Promise))
+	}
+	for i, q := range e.Promises {
+		p.printf("\npromise %d:\n%s\n", i+1, visible(q))
 	}
 	if e.Leaf != nil {
 		p.printf("\nleaf hash in its place: %x\n", *e.Leaf)
 	}
 	for i, l := range e.Lists {
-		p.printf("\nlog list %d:\n%s\n", i+1, strings.TrimSpace(string(l)))
+		p.printf("\nlog list %d:\n%s\n", i+1, visible(l))
 	}
 	return nil
 }
 
-func (p *program) compareNotes(ctx context.Context, names []string, o evidenceOptions) error {
+// visible is a text of somebody's for a terminal, which would obey some characters.
+func visible(text []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, string(text))
+}
+
+// compare compares two files of a log.
+func (p *program) compare(ctx context.Context, names []string, o evidenceOptions) error {
 	policy, err := p.judge(verifyOptions{policy: o.policy, trust: o.trust})
 	if err != nil {
 		return err
 	}
-	var notes [2]*checkpoint.Note
+	var raw [2][]byte
 	for i, name := range names {
-		raw, err := folder.Read(name, maxNote)
-		if err == nil {
-			notes[i], err = checkpoint.Parse(raw)
-		}
-		if err != nil {
+		if raw[i], err = folder.Read(name, maxNote); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	a, b := notes[0].Checkpoint(), notes[1].Checkpoint()
-	if a.Origin != b.Origin {
-		return fmt.Errorf("the checkpoints are of two logs, %s and %s", a.Origin, b.Origin)
-	}
-	e, err := p.contradiction(ctx, notes, o.from)
-	if err != nil {
-		return err
-	}
-	if e == nil {
-		p.printf("No contradiction: %s\n", agreement(a, b))
-		return silentError{exitNotVerified}
+	var e *evidence.Evidence
+	switch a, b := isPromise(raw[0]), isPromise(raw[1]); {
+	case a && b:
+		e = evidence.NewPromiseFork(raw[0], raw[1])
+	case a:
+		return fmt.Errorf("%s is a promise, %s is none", names[0], names[1])
+	case b:
+		return fmt.Errorf("%s is a promise, %s is none", names[1], names[0])
+	default:
+		if e, err = p.compareNotes(ctx, policy, names, raw, o.from); err != nil {
+			return err
+		}
 	}
 	f := e.Judge(policy)
 	if !f.Conclusive {
 		p.found(f, false)
 		return silentError{exitNotVerified}
 	}
-	raw, err := e.Encode()
+	file, err := e.Encode()
 	if err != nil {
 		return err
 	}
 	if o.out == "" {
 		o.out = names[0] + evidence.Ending
 	}
-	if folder.Exists(o.out) {
+	if err := folder.WriteNew(o.out, file, 0o644); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s is there already; use --out", o.out)
-	}
-	if err := folder.WriteFile(o.out, raw, 0o644); err != nil {
+	} else if err != nil {
 		return err
 	}
 	p.found(f, false)
 	p.printf("  evidence: %s (keep it, and give it to a witness or a regulator)\n", o.out)
 	return nil
+}
+
+// isPromise tells whether a file is a pending record, whoever signed it.
+func isPromise(raw []byte) bool {
+	_, _, err := statement.ParseDSSE(raw, receipt.PendingPayloadType, statement.MaxEnvelope)
+	return err == nil
+}
+
+// compareNotes compares two checkpoints. That they do not contradict each other is
+// said, and is an error.
+func (p *program) compareNotes(
+	ctx context.Context, policy *verify.Policy, names []string, raw [2][]byte, from string,
+) (*evidence.Evidence, error) {
+	var notes [2]*checkpoint.Note
+	for i, name := range names {
+		var err error
+		if notes[i], err = checkpoint.Parse(raw[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	a, b := notes[0].Checkpoint(), notes[1].Checkpoint()
+	if a.Origin != b.Origin {
+		return nil, fmt.Errorf("the checkpoints are of two logs, %s and %s", a.Origin, b.Origin)
+	}
+	e, err := p.contradiction(ctx, notes, from)
+	if err != nil || e != nil {
+		return e, err
+	}
+	p.printf("No contradiction: %s\n", agreement(a, b))
+	for i, head := range evidence.NewFork(notes[0], notes[1]).Judge(policy).Heads {
+		if !head.SignedByLog {
+			p.printf("  note: %s is not signed by a key that the policy has for %s\n", names[i], a.Origin)
+		}
+	}
+	return nil, silentError{exitNotVerified}
 }
 
 // contradiction compares two notes; nil if they do not contradict each other.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,14 +15,16 @@ import (
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/tools/trialog/folder"
+	"github.com/trialog/trialog/tools/trialog/policy"
 )
 
 func (p *program) keyringCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "keyring",
-		Short: "For auditors: sign which keys a log has enrolled and revoked",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "keyring",
+		Short:   "For auditors: sign which keys a log has enrolled and revoked",
+		Example: `  trialog keyring make --from https://log.example.org --policy log.policy --key auditor.pem --out log.keyring`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var o keyringOptions
 	makes := &cobra.Command{
@@ -96,23 +99,18 @@ func (p *program) makeKeyring(ctx context.Context, o keyringOptions) error {
 			revoked++
 		}
 	}
-	p.printf("%s: %d keys, %d of them revoked, as of entry %d of %s\n", o.out, len(ring.Keys), revoked, ring.Size, ring.Origin)
-	for _, i := range state.Ignored() {
+	p.printf("%s: %s, %d of them revoked, as of entry %d of %s\n", o.out, plural(len(ring.Keys), "key"), revoked, ring.Size, ring.Origin)
+	left, all := state.Ignored()
+	for _, i := range left {
 		p.printf("warning: entry %d of %s was left out: %s\n", i.Index, i.Origin, i.Reason)
 	}
-	if named := judged.Trust().Auditors; !contains(named, key.Public()) {
+	if all > len(left) {
+		p.printf("warning: %d more entries were left out\n", all-len(left))
+	}
+	if !slices.ContainsFunc(judged.Trust().Auditors, func(k *statement.PublicKey) bool { return k.ID() == key.ID() }) {
 		p.printf("warning: the policy does not name this key as an auditor's: nobody who judges by it believes the keyring\n")
 	}
 	return nil
-}
-
-func contains(keys []*statement.PublicKey, key *statement.PublicKey) bool {
-	for _, k := range keys {
-		if k.ID() == key.ID() {
-			return true
-		}
-	}
-	return false
 }
 
 // readKeys reads the parts of a log, checks them whole, and feeds their entries to
@@ -167,7 +165,7 @@ var errDamaged = errors.New("the log is damaged")
 // parts opens the parts of a log, oldest first, with the origins that the policy
 // has for them. The parts of one address are those that it serves.
 func (p *program) parts(ctx context.Context, judged *verify.Policy, from []string) (sources []fsck.Source, origins []string, err error) {
-	known := shardsOf(judged)
+	known := policy.Shards(judged)
 	if len(from) == 1 && strings.Contains(from[0], "://") {
 		return p.served(ctx, known, strings.TrimSuffix(from[0], "/"))
 	}
@@ -205,15 +203,4 @@ func (p *program) served(ctx context.Context, known []string, base string) (sour
 	}
 	s, err := p.source(base) // the address of the first part's tiles
 	return []fsck.Source{s}, known, err
-}
-
-// shardsOf returns the origins of a policy, oldest first.
-func shardsOf(judged *verify.Policy) []string {
-	var list []string
-	for _, l := range judged.Notes().Logs() {
-		if n := len(list); n == 0 || list[n-1] != l.Key.Name() {
-			list = append(list, l.Key.Name())
-		}
-	}
-	return list
 }

@@ -81,8 +81,10 @@ func (p *program) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Enrol and revoke keys of your organisation",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  trialog key enrol laptop.pem --role sponsor
+  trialog key revoke laptop.pem --recovery recovery.pem --suspect-from 1207`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var roles []string
 	enrol := &cobra.Command{

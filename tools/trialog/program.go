@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/trialog/trialog/api/client"
+	"github.com/trialog/trialog/api/evidence"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/tools/trialog/filing"
 	"github.com/trialog/trialog/tools/trialog/folder"
@@ -132,6 +133,9 @@ func (p *program) complain(about string, err error) {
 	var untrue *client.UntrueError
 	var kept *filing.EvidenceError
 	switch {
+	case errors.As(err, &kept) && kept.Kind == evidence.KindOverdue:
+		fmt.Fprintf(p.errs, "%s shows that the log is late, not that it broke its promise: keep it, and ask the log's operator and a witness.\n",
+			kept.Path)
 	case errors.As(err, &kept):
 		fmt.Fprintf(p.errs, "%s shows to anybody that the log contradicted itself or broke a promise: "+
 			"keep it, and give it to a witness or a regulator.\n", kept.Path)

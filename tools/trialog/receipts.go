@@ -186,14 +186,15 @@ func (p *program) anchor(ctx context.Context, c *client.Client, policy *verify.P
 	if err := folder.WriteFile(out, raw, 0o644); err != nil {
 		return err
 	}
-	p.printf("%s: entry %d, ANCHORED at size %d (%d time-stamp %s), %s, %s, %s\n", out, v.Inclusion.Index,
-		after.Proof.Note.Checkpoint().Size, len(after.Tokens), tokens(len(after.Tokens)), words.What(v), words.When(v), words.Seen(v))
+	p.printf("%s: entry %d, ANCHORED at size %d (%s), %s, %s, %s\n", out, v.Inclusion.Index,
+		after.Proof.Note.Checkpoint().Size, plural(len(after.Tokens), "time-stamp token"), words.What(v), words.When(v), words.Seen(v))
 	return nil
 }
 
-func tokens(n int) string {
+// plural counts things.
+func plural(n int, noun string) string {
 	if n == 1 {
-		return "token"
+		return "1 " + noun
 	}
-	return "tokens"
+	return fmt.Sprintf("%d %ss", n, noun)
 }

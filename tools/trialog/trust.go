@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -58,7 +60,8 @@ func (p *program) trustMakeCommand() *cobra.Command {
 		Short: "Make a trust bundle for people to sign",
 		Long: `Make a trust bundle for people to sign with trialog trust sign. With --after it
 is the one that follows another, and what takes back what that one says is
-refused; signers and threshold are those of the other unless they are given.`,
+refused; signers and threshold, keyring and log list are those of the other
+unless they are given.`,
 		Example: `  trialog trust make --policy log.policy --signer anna.pub.pem,ben.pub.pem --threshold 2 --out log.trust
   trialog trust make --policy log.policy --keyring log.keyring --after log-1.trust --out log-2.trust`,
 		Args: cobra.NoArgs,
@@ -83,6 +86,8 @@ func (p *program) trustMake(o trustMakeOptions) error {
 		return errors.New("--policy: missing, expected the policy that the bundle is to hold")
 	case o.out == "":
 		return errors.New("--out: missing, expected the file of the new bundle")
+	case o.valid < time.Millisecond:
+		return errors.New("--valid: expected for how long it is good, such as 8760h")
 	}
 	c, err := p.trustContent(o)
 	if err != nil {
@@ -90,12 +95,19 @@ func (p *program) trustMake(o trustMakeOptions) error {
 	}
 	var before *trustbundle.Bundle
 	if o.after != "" {
-		if before, err = readBundle(o.after); err != nil {
+		if before, _, err = readBundle(o.after); err != nil {
 			return err
 		}
 		c.Version, c.Previous = before.Content().Version+1, before.Digest()
 		if len(c.Signers) == 0 {
-			c.Signers, c.Threshold = before.Content().Signers, before.Content().Threshold
+			c.Signers = before.Content().Signers
+			c.Threshold = cmp.Or(c.Threshold, before.Content().Threshold)
+		}
+		if c.KeyringRaw == nil {
+			c.KeyringRaw = before.Keyring()
+		}
+		if c.LogListRaw == nil {
+			c.LogListRaw = before.Content().LogListRaw
 		}
 	}
 	if len(c.Signers) == 0 {
@@ -242,17 +254,19 @@ func (p *program) trustSign(path, keyFile, out string) error {
 	return nil
 }
 
-// readBundle reads a bundle that enough of its signers have signed.
-func readBundle(path string) (*trustbundle.Bundle, error) {
+// readBundle reads a bundle that enough of its signers have signed, and returns the
+// bytes that were judged too: whoever wants to keep them must not read the file
+// again, which may be another one by then.
+func readBundle(path string) (*trustbundle.Bundle, []byte, error) {
 	raw, err := folder.Read(path, trustbundle.MaxSize)
 	if err != nil {
-		return nil, fmt.Errorf("the trust bundle: %w", err)
+		return nil, nil, fmt.Errorf("the trust bundle: %w", err)
 	}
 	b, err := trustbundle.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return b, nil
+	return b, raw, nil
 }
 
 func (p *program) trustInitCommand() *cobra.Command {
@@ -281,11 +295,15 @@ func (p *program) trustInit(path, fingerprint, out string) error {
 	case out == "":
 		return errors.New("--out: missing, expected the file to keep the bundle in")
 	}
-	b, err := readBundle(path)
+	digest, err := statement.ParseDigest(strings.ToLower(strings.Join(strings.Fields(fingerprint), "")))
+	if err != nil {
+		return errors.New("--fingerprint: expected 64 hexadecimal digits")
+	}
+	b, raw, err := readBundle(path)
 	if err != nil {
 		return err
 	}
-	if err := b.Check(strings.ToLower(strings.Join(strings.Fields(fingerprint), ""))); err != nil {
+	if err := b.Check(digest.String()); err != nil {
 		p.complain("", err)
 		return silentError{exitNotVerified}
 	}
@@ -293,11 +311,9 @@ func (p *program) trustInit(path, fingerprint, out string) error {
 		return fmt.Errorf("%s: version %d %w at %s: ask for a newer one",
 			path, b.Content().Version, trustbundle.ErrExpired, words.Time(b.Content().Expires))
 	}
-	raw, err := folder.Read(path, trustbundle.MaxSize)
-	if err != nil {
-		return err
-	}
-	if err := folder.WriteNew(out, raw, 0o644); err != nil {
+	if err := folder.WriteNew(out, raw, 0o644); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("--out: %s is there already; what you verify by is replaced by trialog trust update", out)
+	} else if err != nil {
 		return err
 	}
 	p.printf("%s: version %d for the log %s, good until %s\n", out, b.Content().Version, b.Content().Log, words.Time(b.Content().Expires))
@@ -324,13 +340,14 @@ Exit codes: 0 replaced, 1 it does not follow, 2 wrong usage.`,
 }
 
 func (p *program) trustUpdate(pinned string, newer []string) error {
-	held, err := readBundle(pinned)
+	held, _, err := readBundle(pinned)
 	if err != nil {
 		return err
 	}
 	chain := make([]*trustbundle.Bundle, len(newer))
+	var raw []byte // of the last one
 	for i, path := range newer {
-		if chain[i], err = readBundle(path); err != nil {
+		if chain[i], raw, err = readBundle(path); err != nil {
 			return err
 		}
 	}
@@ -340,13 +357,6 @@ func (p *program) trustUpdate(pinned string, newer []string) error {
 		return silentError{exitNotVerified}
 	}
 	p.warnReceipts(held, &last.Draft)
-	raw, err := folder.Read(newer[len(newer)-1], trustbundle.MaxSize)
-	if err != nil {
-		return err
-	}
-	if again, err := trustbundle.Parse(raw); err != nil || again.Digest() != last.Digest() {
-		return fmt.Errorf("%s was changed meanwhile", newer[len(newer)-1])
-	}
 	if err := folder.WriteFile(pinned, raw, 0o644); err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func (p *program) showSigners(d *trustbundle.Draft, sigs []statement.Signature) 
 		p.printf("    %s (%s) %s\n", k.ID(), k.Algorithm(), mark)
 	}
 	if others := len(sigs) - len(own); others > 0 {
-		p.printf("  %d further signatures, for those who hold the bundle before\n", others)
+		p.printf("  and %s by others, for those who hold the bundle before\n", plural(others, "signature"))
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (p *program) showParts(d *trustbundle.Draft) {
 				revoked++
 			}
 		}
-		p.printf("  keyring: %d keys, %d of them revoked, as of entry %d of %s\n", len(k.Keys), revoked, k.Size, k.Origin)
+		p.printf("  keyring: %s, %d of them revoked, as of entry %d of %s\n", plural(len(k.Keys), "key"), revoked, k.Size, k.Origin)
 	}
 	if l := d.LogList(); l == nil {
 		p.printf("  log list: none\n")
@@ -126,7 +126,7 @@ func (p *program) bundle(o verifyOptions) (*trustbundle.Bundle, error) {
 	if o.trust == "" || o.policy != "" {
 		return nil, nil //nolint:nilnil // nothing was named
 	}
-	b, err := readBundle(o.trust)
+	b, _, err := readBundle(o.trust)
 	var field *statement.FieldError
 	switch {
 	case errors.As(err, &field) && (field.Field == "payloadType" || field.Field == "format"):

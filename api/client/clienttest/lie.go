@@ -7,6 +7,7 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 
 	"github.com/trialog/trialog/api/internal/testlog"
+	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/tile"
 )
@@ -68,5 +69,17 @@ func (l *Log) serveTile(w http.ResponseWriter, name string) {
 		}
 		root := testlog.Must(statement.BatchRoot(leaves[from : from+each]))
 		_, _ = w.Write(root[:])
+	}
+}
+
+// Contradict makes what was promised so far promises of other entries, which the log
+// gives to those who ask again; see Lose.
+func (l *Log) Contradict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, made := range l.promises {
+		p := testlog.Must(receipt.ParsePending(made, l.pending.Public()))
+		p.LeafHash[0] ^= 1
+		l.promises[id] = testlog.Must(p.Sign(l.pending))
 	}
 }

@@ -176,13 +176,14 @@ func (e *equivocation) promises() {
 	log := "log " + e.one.Origin
 	key := testlog.Ed25519Key("pending records")
 	at := func(seconds int64) time.Time { return time.Unix(testlog.Start+seconds, 0).UTC() }
-	record := func(index int) []byte {
+	signed := func(key *statement.PrivateKey, s *testlog.Shard, index int) []byte {
 		p := &receipt.Pending{
 			Log: testlog.Log, Origin: e.one.Origin, Identity: statement.Identity{7}, Index: uint64(index), //nolint:gosec // small
-			LeafHash: statement.Digest(leaves(e.one, 20)[index]), Received: at(0), Deadline: at(60),
+			LeafHash: statement.Digest(leaves(s, 20)[index]), Received: at(0), Deadline: at(60),
 		}
 		return testlog.Must(p.Sign(key))
 	}
+	record := func(index int) []byte { return signed(key, e.one, index) }
 	other := func(s *testlog.Shard, leaf int) *evidence.Evidence {
 		note := s.Note(20)
 		return evidence.NewPromise(record(changedAt), note, leaves(s, 20)[leaf], s.Proof(changedAt, note).Path)
@@ -194,10 +195,17 @@ func (e *equivocation) promises() {
 	e.judged("promise", "another leaf at the promised index", log, other(e.other, changedAt))
 	e.judged("promise-kept", "the promised leaf", "", other(e.one, changedAt))
 	e.judged("promise-unproven", "a leaf that the path does not lead to", "", other(e.other, changedAt+1))
-	e.judged("overdue", "a quorum signed a tree that does not reach to the index, a second too late for clocks", log,
+	e.judged("overdue", "a quorum signed a tree that does not reach to the index, a second too late for clocks: the log was late, "+
+		"which is no promise broken", "",
 		late(12, testlog.Start+60+skew+1))
 	e.judged("overdue-in-time", "as late as clocks may be wrong by", "", late(12, testlog.Start+60+skew))
 	e.judged("overdue-included", "the tree reaches to the index", "", late(13, testlog.Start+60+skew+1))
+	e.judged("promise-fork", "one place is promised to two entries", log,
+		evidence.NewPromiseFork(record(changedAt), signed(key, e.other, changedAt)))
+	e.judged("promise-fork-same", "one promise twice", "", evidence.NewPromiseFork(record(changedAt), record(changedAt)))
+	e.judged("promise-fork-places", "two places", "", evidence.NewPromiseFork(record(changedAt), record(changedAt+1)))
+	e.judged("promise-fork-key", "one of two promises is by a key that is not for promises", "",
+		evidence.NewPromiseFork(record(changedAt), signed(testlog.Ed25519Key("log lists"), e.other, changedAt)))
 	e.judged("overdue-one-witness", "signed by one witness, which is no quorum", "",
 		evidence.NewOverdue(record(12), e.one.Note(12, e.CosignAt(testlog.Start+60+skew+1)...)))
 }
@@ -236,6 +244,7 @@ func (e *equivocation) forms() {
 	for _, c := range []change{
 		{"format", "another format", "format", "evidence@v1", "evidence@v2"},
 		{"kind", "a kind that there is not", "kind", `"inconsistent"`, `"split-view"`},
+		{"promises-of-heads", "promises in a file of another kind", "promises", `"kind"`, `"promises":[],"kind"`},
 		{"unknown", "an unknown member", "note", `"kind"`, `"note":"","kind"`},
 		{"no-notes", "nothing to compare", "notes", `"notes"`, `"nodes"`},
 		{"no-note", "a note without its second line", "notes[0]", `\n11\n`, `\n`},

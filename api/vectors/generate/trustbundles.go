@@ -152,6 +152,14 @@ func (g *set) trustHistory(w *trusting, first trustbundle.Content) {
 			Keys: []verify.KeyringKey{{Key: g.Admin.Key.ID(), Organisation: "sponsor-a", Origin: g.First.Origin}},
 		})
 	}))
+	g.reject(pair("other-keyring", "another keyring that was read no further", func(c *trustbundle.Content) {
+		c.KeyringRaw = g.Keyring(&verify.Keyring{
+			Log: testlog.Log, Origin: g.First.Origin, Size: 20, Keys: []verify.KeyringKey{
+				{Key: g.Admin.Key.ID(), Organisation: "sponsor-a", Origin: g.First.Origin},
+				{Key: g.Site.Key.ID(), Organisation: "site-b", Origin: g.First.Origin, Enrolled: 1},
+			},
+		})
+	}))
 	g.reject(pair("no-list", "the log list is not there any more", func(c *trustbundle.Content) { c.LogListRaw = nil }))
 	g.reject(pair("log-line", "a log line of a known shard is not there any more", func(c *trustbundle.Content) {
 		line := "log " + g.First.Keys[1].String() + "\n"

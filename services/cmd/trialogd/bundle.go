@@ -14,6 +14,7 @@ import (
 
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/trustbundle"
+	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/problem"
 )
 
@@ -47,9 +48,10 @@ func (l layout) newestBundle() (newest uint64, err error) {
 
 func (p *program) newTrust() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "trust",
-		Short: "Issue the log's trust bundle: all that a verifier believes in one file",
-		Args:  cobra.NoArgs,
+		Use:     "trust",
+		Short:   "Issue the log's trust bundle: all that a verifier believes in one file",
+		Example: `  trialogd trust issue --data data`,
+		Args:    cobra.NoArgs,
 	}
 	var dir, keyring string
 	var valid time.Duration
@@ -100,6 +102,9 @@ func (l layout) trustKey() (*statement.PrivateKey, error) {
 // issueTrust makes the bundle that follows the newest one from what the data folder
 // has. keyringFile is empty for the keyring of the version before.
 func (l layout) issueTrust(now time.Time, valid time.Duration, keyringFile string) (*trustbundle.Bundle, error) {
+	if valid < time.Millisecond {
+		return nil, errors.New("valid: expected for how long the bundle is good, such as 8760h")
+	}
 	settings, err := l.readSettings()
 	if err != nil {
 		return nil, noLog(l, err)
@@ -161,6 +166,9 @@ func (l layout) readTrust(c *trustbundle.Content) error {
 	policy, err := readPolicy(l)
 	if err != nil {
 		return err
+	}
+	if both, err := verify.ParsePolicy(c.PolicyText, c.Sidecar); err != nil || both.Fingerprint() != policy.Fingerprint() {
+		return errors.Join(errors.New("the policy was changed meanwhile"), err)
 	}
 	if len(policy.Trust().LogListKeys) == 0 {
 		return nil // a policy of the first version: nobody could check the list

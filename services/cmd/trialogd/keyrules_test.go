@@ -113,7 +113,7 @@ func (o *house) refused(t *rapid.T) {
 				t.Fatal(err)
 			}
 		}
-		if len(again.Ignored()) == 0 {
+		if _, left := again.Ignored(); left == 0 {
 			t.Fatalf("the log refuses what a keyring counts: %v", r.why)
 		}
 	}
@@ -215,7 +215,7 @@ func enrolmentOf(k *statement.PrivateKey, roles []string, recovery *statement.Pr
 // against each other.
 func (o *house) agree(t *rapid.T) {
 	h := o.h
-	if left := h.state.Ignored(); len(left) > 0 {
+	if left, n := h.state.Ignored(); n > 0 {
 		t.Fatalf("the log holds what counts in no keyring: %+v", left)
 	}
 	ring := h.state.Keyring()

@@ -151,11 +151,11 @@ func announced(place config.Shard, url string, now, opens time.Time) (loglist.Sh
 	}
 	s.Forced = s.Opens.Sub(s.Announced) < loglist.Notice
 	for _, file := range []string{logKeyEd25519, logKeyMLDSA} {
-		k, err := readLogKey(filepath.Join(place.Keys, file))
+		k, err := readLogVerifier(filepath.Join(place.Keys, file))
 		if err != nil {
 			return s, err
 		}
-		s.Keys = append(s.Keys, k.Verifier())
+		s.Keys = append(s.Keys, k)
 	}
 	return s, nil
 }

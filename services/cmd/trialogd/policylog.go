@@ -87,7 +87,7 @@ func (e *engine) logPolicy(ctx context.Context) error {
 		return err
 	}
 	link := statement.Link{Number: head.Number + 1, Previous: head.Identity}
-	if logged, err := saidPolicy(ctx, seq, head.Identity, digest); err != nil || logged {
+	if last, err := saidPolicy(ctx, seq, head.Identity); err != nil || last == digest {
 		return err
 	}
 	if err := e.keepPolicyDocument(ctx); err != nil {
@@ -111,24 +111,26 @@ type finder interface {
 }
 
 // saidPolicy goes back along the operator's chain from the statement with identity
-// id and tells whether one of kind "policy" has the digest. The operator says
-// little: policies, ends and beginnings of shards.
-func saidPolicy(ctx context.Context, seq finder, id statement.Identity, digest statement.Digest) (bool, error) {
+// id and returns the digest of the last one of kind "policy"; zero if there is none.
+// The operator says little: policies, ends and beginnings of shards. One that was
+// said before another is said again when the log goes back to it, since whoever
+// reads the log takes the last one to be in force.
+func saidPolicy(ctx context.Context, seq finder, id statement.Identity) (last statement.Digest, err error) {
 	for !id.IsZero() {
 		raw, _, err := seq.Find(ctx, id)
 		if err != nil {
-			return false, fmt.Errorf("read what the operator said: %w", err)
+			return last, fmt.Errorf("read what the operator said: %w", err)
 		}
 		stmt, err := saidBy(raw)
 		if err != nil {
-			return false, fmt.Errorf("read what the operator said: %w", err)
+			return last, fmt.Errorf("read what the operator said: %w", err)
 		}
-		if stmt.Kind == statement.KindPolicy && stmt.Digest == digest {
-			return true, nil
+		if stmt.Kind == statement.KindPolicy {
+			return stmt.Digest, nil
 		}
 		id = stmt.Chain.Previous
 	}
-	return false, nil
+	return last, nil
 }
 
 // saidBy returns the statement of a receipt of our own.

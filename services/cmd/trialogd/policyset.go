@@ -17,6 +17,7 @@ import (
 	"github.com/trialog/trialog/api/trustbundle"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/config"
+	"github.com/trialog/trialog/services/internal/durable"
 	"github.com/trialog/trialog/services/internal/register"
 )
 
@@ -24,7 +25,9 @@ func (p *program) newPolicy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Replace or look at the policy by which a log publishes",
-		Args:  cobra.NoArgs,
+		Example: `  trialogd policy show --data data
+  trialogd policy set --policy new.policy --data data`,
+		Args: cobra.NoArgs,
 	}
 	var dir, text, sidecar string
 	set := &cobra.Command{
@@ -151,6 +154,14 @@ func (l layout) checkPolicyWhole() error {
 	return errors.New(`a new policy was cut off on its way into its files; repeat "trialogd policy set"`)
 }
 
+// readPolicy reads the policy in force.
+func readPolicy(l layout) (*verify.Policy, error) {
+	if err := l.checkPolicyWhole(); err != nil {
+		return nil, err
+	}
+	return readPolicyFiles(l.policy(), l.sidecar())
+}
+
 // finishPolicy brings a policy into its files that was cut off on its way; nothing
 // if none was.
 func (l layout) finishPolicy() error {
@@ -173,7 +184,7 @@ func (l layout) finishPolicy() error {
 	if err := os.Remove(l.policyJournal()); err != nil {
 		return err
 	}
-	return disk{(*os.File).Sync}.syncFolder(l.path("policy"))
+	return durable.SyncFolder(l.path("policy"))
 }
 
 // checkPolicy refuses a policy that the log could not work by, or by which receipts
@@ -185,7 +196,7 @@ func (l layout) checkPolicy(ctx context.Context, c *config.Log, old, next *verif
 	if err := trustbundle.KeepsReceipts(old, next); err != nil {
 		return err
 	}
-	if err := l.checkOwnKeys(next.Trust()); err != nil {
+	if err := l.checkOwnKeys(old.Trust(), next.Trust()); err != nil {
 		return err
 	}
 	for _, known := range next.Notes().Logs() {
@@ -203,14 +214,24 @@ func (l layout) checkPolicy(ctx context.Context, c *config.Log, old, next *verif
 }
 
 // checkOwnKeys refuses a policy that does not name the keys that the log signs
-// with.
-func (l layout) checkOwnKeys(trust verify.Trust) error {
+// with. A policy of the first version names none for log lists, nor need the one
+// that follows it.
+func (l layout) checkOwnKeys(old, trust verify.Trust) error {
 	pending, err := readKey(l.key(pendingKey))
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(trust.PendingKeys, func(k *statement.PublicKey) bool { return k.ID() == pending.ID() }) {
+	if !hasKey(trust.PendingKeys, pending) {
 		return errors.New("pendingKeys: the log's own key is not among them: nobody could check its promises")
+	}
+	if len(old.LogListKeys)+len(trust.LogListKeys) > 0 {
+		list, err := readKey(l.key(listKey))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && !hasKey(trust.LogListKeys, list) {
+			return errors.New("logListKeys: the log's own key is not among them: nobody could check the list of its shards")
+		}
 	}
 	gateway, err := readKey(l.key(gatewayKey))
 	if err != nil {
@@ -220,6 +241,11 @@ func (l layout) checkOwnKeys(trust verify.Trust) error {
 		return errors.New("gateways: the log's own gateway is not among them: what it receives would not verify")
 	}
 	return nil
+}
+
+// hasKey tells whether a key is among those that a policy names.
+func hasKey(keys []*statement.PublicKey, key *statement.PrivateKey) bool {
+	return slices.ContainsFunc(keys, func(k *statement.PublicKey) bool { return k.ID() == key.ID() })
 }
 
 // checkPast holds what a policy says of the past of a shard against its register,

@@ -2,16 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,12 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/statement"
-	"github.com/trialog/trialog/api/trustbundle"
-	"github.com/trialog/trialog/api/verify"
-	"github.com/trialog/trialog/services/internal/blob"
-	"github.com/trialog/trialog/services/sequencer"
 )
 
 func must(t testing.TB, err error) {
@@ -117,6 +111,8 @@ func TestSetPolicy(t *testing.T) {
 		{"a witness's key in another's name", "none any more", func(d *draft) {
 			d.text = strings.Replace(d.text, d.key(t, "witness-1-ed25519"), stranger.Verifier().String(), 1)
 		}},
+		{"other log lists", "logListKeys", func(d *draft) { d.trust["logListKeys"] = []string{spki(other.Public())} }},
+		{"no log lists", "logListKeys", func(d *draft) { delete(d.trust, "logListKeys") }},
 		{"other promises", "pendingKeys", func(d *draft) { d.trust["pendingKeys"] = []string{spki(other.Public())} }},
 		{"another gateway", "gateway", func(d *draft) { d.trust["gateways"] = []string{other.ID().String()} }},
 		{"nothing received", "not accepted", func(d *draft) { d.trust["acceptReceived"] = false }},
@@ -188,6 +184,14 @@ func TestSetPolicyCutOff(t *testing.T) {
 		if _, err := openListing(l, time.Now); (err == nil) != (made == 0) {
 			t.Errorf("cut off behind %d writes, the log starts: %v", made, err)
 		}
+		if _, err := l.issueTrust(time.Now(), time.Hour, ""); (err == nil) != (made == 0) {
+			t.Errorf("cut off behind %d writes, a trust bundle is issued: %v", made, err)
+		}
+		show := &cobra.Command{}
+		show.SetOut(io.Discard)
+		if err := l.showPolicy(show); (err == nil) != (made == 0) {
+			t.Errorf("cut off behind %d writes, a policy is shown: %v", made, err)
+		}
 		if _, err := l.setPolicy(t.Context(), text, sidecar); err != nil {
 			t.Errorf("cut off behind %d writes, repeated: %v", made, err)
 		}
@@ -199,201 +203,6 @@ func TestSetPolicyCutOff(t *testing.T) {
 		}
 		if _, err := os.Stat(l.policyJournal()); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("cut off behind %d writes, the journal is left: %v", made, err)
-		}
-	}
-}
-
-// said are the identities of the policies that the log's operator has said.
-func said(ctx context.Context, t *testing.T, r *running) []statement.Digest {
-	t.Helper()
-	seq := r.active().seq
-	head, err := seq.Ledger().Chain("", r.gatewayKey.ID())
-	must(t, err)
-	var list []statement.Digest
-	for id := head.Identity; !id.IsZero(); {
-		raw, _, err := seq.Find(ctx, id)
-		if errors.Is(err, sequencer.ErrNotFound) {
-			return nil // not published yet
-		}
-		must(t, err)
-		s, err := saidBy(raw)
-		must(t, err)
-		if s.Kind == statement.KindPolicy {
-			list = append(list, s.Digest)
-		}
-		id = s.Chain.Previous
-	}
-	return list
-}
-
-// TestPolicyIsLogged: each policy that was in force is in the log once, however
-// often the log is started, and its document can be fetched.
-func TestPolicyIsLogged(t *testing.T) {
-	l, s := newData(t)
-	startWitnesses(t, l, s)
-	r := start(t, l, s)
-	first := r.policy.Fingerprint()
-	await(t, "the policy is logged", func() bool { return len(said(t.Context(), t, r)) == 1 })
-	await(t, "the trust bundle is offered", func() bool { b, err := l.lastBundle(); return err == nil && b != nil })
-	if got := said(t.Context(), t, r); got[0].String() != first {
-		t.Errorf("logged is %s, in force %s", got[0], first)
-	}
-	checkPolicyDocument(t, l, first)
-	checkPolicyReceipt(t, r)
-	size := r.active().seq.Checkpoint().Checkpoint().Size
-	if size != 2 {
-		t.Errorf("a new log has %d entries, expected the enrolment and the policy", size)
-	}
-	r.stop()
-
-	r = start(t, l, s)
-	// A second round of the same says nothing.
-	must(t, r.logPolicy(t.Context()))
-	must(t, r.logPolicy(t.Context()))
-	if got := said(t.Context(), t, r); len(got) != 1 {
-		t.Errorf("after a restart the policies %v are logged", got)
-	}
-	r.stop()
-
-	d := drafted(t, l)
-	d.retire(d.key(t, "witness-3-ed25519"), 1)
-	if err := d.set(t, l); err == nil || !strings.Contains(err.Error(), "up to 2 or more") {
-		t.Errorf("a key is retired below the log's size: %v", err)
-	}
-	d.retire(d.key(t, "witness-3-ed25519"), 2)
-	must(t, d.set(t, l))
-	r = start(t, l, s)
-	second := r.policy.Fingerprint()
-	await(t, "the new policy is logged", func() bool { return len(said(t.Context(), t, r)) == 2 })
-	if got := said(t.Context(), t, r); got[0].String() != second || got[1].String() != first {
-		t.Errorf("logged are %v, expected %s behind %s", got, second, first)
-	}
-	checkPolicyDocument(t, l, second)
-	r.stop()
-}
-
-// TestPolicyDocumentFirst: a policy whose document cannot be kept is not said, and
-// holds nobody up; when it can be, it is said.
-func TestPolicyDocumentFirst(t *testing.T) {
-	l, s := newData(t)
-	startWitnesses(t, l, s)
-	must(t, os.Remove(l.documents()))
-	must(t, os.WriteFile(l.documents(), nil, 0o600))
-	r := start(t, l, s)
-	if err := r.logPolicy(t.Context()); err == nil {
-		t.Error("a policy is said whose document is nowhere")
-	}
-	if got := said(t.Context(), t, r); len(got) != 0 {
-		t.Errorf("logged are %v", got)
-	}
-	must(t, os.Remove(l.documents()))
-	await(t, "the policy is logged", func() bool { return len(said(t.Context(), t, r)) == 1 })
-	checkPolicyDocument(t, l, r.policy.Fingerprint())
-}
-
-// checkPolicyReceipt verifies the newest statement of the operator as anybody would.
-func checkPolicyReceipt(t *testing.T, r *running) {
-	t.Helper()
-	seq := r.active().seq
-	head, err := seq.Ledger().Chain("", r.gatewayKey.ID())
-	must(t, err)
-	raw, _, err := seq.Find(t.Context(), head.Identity)
-	must(t, err)
-	text, err := os.ReadFile(r.list.layout.policy())
-	must(t, err)
-	sidecar, err := os.ReadFile(r.list.layout.sidecar())
-	must(t, err)
-	v, err := verify.Verify(verify.Input{
-		Policy: r.policy, Receipt: raw, Document: policyDocument(text, sidecar), Now: time.Now().Add(time.Minute),
-	})
-	if err != nil || v.Statement.Kind != statement.KindPolicy || !v.Document.Checked {
-		t.Errorf("the operator's statement of the policy: %v", err)
-	}
-}
-
-func checkPolicyDocument(t *testing.T, l layout, fingerprint string) {
-	t.Helper()
-	store, err := blob.OpenDir(l.documents())
-	must(t, err)
-	doc, err := store.Get(t.Context(), "documents/"+fingerprint[:2]+"/"+fingerprint)
-	if err != nil || fmt.Sprintf("%x", sha256.Sum256(doc)) != fingerprint {
-		t.Errorf("the document of policy %s: %v", fingerprint, err)
-	}
-	must(t, store.Close())
-}
-
-func TestIssueTrust(t *testing.T) {
-	l, _ := newData(t)
-	now := time.Now()
-	b, err := l.issueTrust(now, time.Hour, "")
-	must(t, err)
-	policy, err := readPolicy(l)
-	must(t, err)
-	if b.Content().Version != 1 || b.Policy().Fingerprint() != policy.Fingerprint() || b.LogList() == nil || b.Keyring() != nil {
-		t.Errorf("the first bundle is %+v", b.Content())
-	}
-	// An auditor is named, and hands a keyring in.
-	auditor, err := statement.GenerateKey(rand.Reader)
-	must(t, err)
-	d := drafted(t, l)
-	d.trust["auditors"] = []string{spki(auditor.Public())}
-	must(t, d.set(t, l))
-	ring := &verify.Keyring{Log: "trialog.localhost/demo", Origin: "trialog.localhost/demo/1", Size: 2}
-	raw, err := statement.SignDSSE(verify.KeyringPayloadType, ring.Encode(), auditor)
-	must(t, err)
-	file := filepath.Join(t.TempDir(), "keyring")
-	must(t, os.WriteFile(file, raw, 0o600))
-	second, err := l.issueTrust(now.Add(time.Minute), time.Hour, file)
-	must(t, err)
-	third, err := l.issueTrust(now.Add(2*time.Minute), time.Hour, "")
-	must(t, err)
-	if !bytes.Equal(third.Keyring(), raw) {
-		t.Error("the keyring was not taken over")
-	}
-	if got, err := trustbundle.Update(b, now.Add(3*time.Minute), second, third); err != nil || got != third {
-		t.Errorf("the versions do not follow: %v", err)
-	}
-	if _, err := l.issueTrust(now.Add(-time.Hour), time.Hour, ""); err == nil {
-		t.Error("a bundle is issued before the last one")
-	}
-	must(t, os.Remove(l.key(trustKey)))
-	if _, err := l.issueTrust(now.Add(time.Hour), time.Hour, ""); err == nil || !strings.Contains(err.Error(), "signatures") {
-		t.Errorf("with another trust key: %v", err)
-	}
-	if newest, err := l.newestBundle(); err != nil || newest != 3 {
-		t.Errorf("the newest is %d: %v", newest, err)
-	}
-}
-
-func TestServeTrust(t *testing.T) {
-	l, _ := newData(t)
-	list, err := openListing(l, time.Now)
-	must(t, err)
-	get := func(path string) *httptest.ResponseRecorder {
-		rec := httptest.NewRecorder()
-		newMux(nil, nil, nil, list).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, http.NoBody))
-		return rec
-	}
-	if rec := get("/v1/trust"); rec.Code != 503 || rec.Header().Get("Content-Type") != "application/problem+json" {
-		t.Errorf("before there is one: %d", rec.Code)
-	}
-	first, err := l.issueTrust(time.Now(), time.Hour, "")
-	must(t, err)
-	second, err := l.issueTrust(time.Now(), time.Hour, "")
-	must(t, err)
-	for path, want := range map[string]*trustbundle.Bundle{"/v1/trust": second, "/v1/trust/1": first, "/v1/trust/2": second} {
-		rec := get(path)
-		b, err := trustbundle.Parse(rec.Body.Bytes())
-		if rec.Code != 200 || err != nil || b.Fingerprint() != want.Fingerprint() {
-			t.Errorf("%s: %d, %v", path, rec.Code, err)
-		}
-	}
-	if rec := get("/v1/trust/3"); rec.Code != 404 {
-		t.Errorf("a version that there is not: %d", rec.Code)
-	}
-	for _, path := range []string{"/v1/trusts", "/v1/trust/", "/v1/trust/0", "/v1/trust/01", "/v1/trust/+1", "/v1/trust/1/2", "/v1/trust/%31"} {
-		if isTrust(path) {
-			t.Errorf("%s is taken for a trust bundle", path)
 		}
 	}
 }

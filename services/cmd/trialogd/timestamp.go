@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/trialog/trialog/api/client"
@@ -80,7 +81,7 @@ func (p *program) runTimestamp(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	key, err := signing.Open(ctx, c.Key)
+	key, err := openKey(ctx, c.Key)
 	if err != nil {
 		return err
 	}
@@ -90,24 +91,52 @@ func (p *program) runTimestamp(ctx context.Context, path string) error {
 		return err
 	}
 	defer done()
-	setup.Key, setup.Clock = key, guard
+	metrics := newRegistry()
+	setup.Key, setup.Clock, setup.Registerer = key, guard, metrics
 	a, err := timestamp.Open(setup)
 	if err != nil {
 		return err
 	}
 	guard.Poll(ctx) // before anybody asks
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
-	if err != nil {
-		return errors.Join(err, a.Close())
+	parts := []run.Part{{Name: "clock", Run: endsInOrder(guard.Run)}, {Name: "timestamp", Run: a.Run}}
+	servers, err := timestampServers(ctx, c, a, metrics, logger)
+	if err == nil {
+		err = run.All(ctx, append(parts, servers...)...)
 	}
-	logger.Info("time-stamp authority listens", "address", listener.Addr().String())
-	err = run.All(ctx,
-		run.Part{Name: "clock", Run: endsInOrder(guard.Run)},
-		run.Part{Name: "timestamp", Run: a.Run},
-		run.Part{Name: "http", Run: func(ctx context.Context) error {
-			return run.HTTP(ctx, listener, run.Server(a.Handler(), logger))
-		}})
 	return errors.Join(err, a.Close())
+}
+
+// timestampServers listen at the addresses of a configuration.
+func timestampServers(
+	ctx context.Context, c *config.Timestamp, a *timestamp.Authority, metrics prometheus.Gatherer, logger *slog.Logger,
+) ([]run.Part, error) {
+	lc := new(net.ListenConfig)
+	listener, err := lc.Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return nil, err
+	}
+	public := run.Part{Name: "http", Run: func(ctx context.Context) error {
+		return run.HTTP(ctx, listener, run.Server(a.Handler(), logger))
+	}}
+	if c.MetricsListen == "" {
+		logger.Info("time-stamp authority listens", "address", listener.Addr().String())
+		return []run.Part{public}, nil
+	}
+	inner, err := lc.Listen(ctx, "tcp", c.MetricsListen)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	logger.Info("time-stamp authority listens", "address", listener.Addr().String(), "metrics", inner.Addr().String())
+	return []run.Part{public, {Name: "metrics", Run: func(ctx context.Context) error {
+		return serveMetrics(ctx, metrics, logger, inner)
+	}}}, nil
+}
+
+// openKey opens a key, which may be in a device that does not answer.
+func openKey(ctx context.Context, ref string) (signing.Key, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return signing.Open(ctx, ref)
 }
 
 // endsInOrder has a part that returns its context's error end without one.
@@ -189,7 +218,7 @@ func (p *program) openLog(ctx context.Context, l *config.TimestampLog) (*logAcce
 	if err != nil {
 		return nil, err
 	}
-	signer, err := signing.Open(ctx, l.Key)
+	signer, err := openKey(ctx, l.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -207,8 +236,8 @@ func newTimestampReceipt() *cobra.Command {
 		Short: "Write the receipt of the record of one token",
 		Long: `Write the receipt of the record of one token to standard output: it shows that
 this authority logged the token. SERIAL is the serial number as "openssl ts
--reply -text" shows it, in hexadecimal. A token whose record is in no batch, an
-hour after its time, was not issued by this authority.`,
+-reply -text" shows it, in hexadecimal. A token from before the last batch whose
+record is in none was not issued by this authority.`,
 		Example: `  trialogd timestamp receipt 0x019AA0C4F1D25E1D0C3BA1E700000000002A --config tsa/timestamp.json > token.receipt
   trialog verify token.receipt --statement-only --policy log.policy`,
 		Args: cobra.ExactArgs(1),

@@ -9,7 +9,6 @@ import (
 
 	"github.com/trialog/trialog/api/client"
 	"github.com/trialog/trialog/api/statement"
-	"github.com/trialog/trialog/services/internal/signing"
 )
 
 func (p *program) newTimestampEnrol() *cobra.Command {
@@ -61,7 +60,7 @@ func (p *program) enrolTimestamp(ctx context.Context, cmd *cobra.Command, path, 
 	default:
 		return fmt.Errorf("the key is enrolled for another organisation, %q", chain.Organisation)
 	}
-	signer, err := signing.Open(ctx, recoveryRef)
+	signer, err := openKey(ctx, recoveryRef)
 	if err != nil {
 		return err
 	}

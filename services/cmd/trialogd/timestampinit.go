@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -93,11 +95,14 @@ func (p *program) initTimestamp(cmd *cobra.Command, o timestampOptions) error {
 			return err
 		}
 	}
-	raw, err := json.MarshalIndent(c, "", "  ")
+	if len(c.ClockSources) == 0 {
+		return errors.New("--clock-source: expected three or more, or --beside a log whose witnesses can be asked")
+	}
+	raw, err := formatTimestamp(c)
 	if err != nil {
 		return err
 	}
-	if _, err := config.ParseTimestamp(raw); err != nil {
+	if err := p.checkTimestamp(cmd, o.dir, raw); err != nil {
 		return err // nothing was made yet
 	}
 	if err := p.makeUnit(ctx, cmd, o); err != nil {
@@ -109,7 +114,7 @@ func (p *program) initTimestamp(cmd *cobra.Command, o timestampOptions) error {
 		}
 	}
 	// Last: a folder without it is one in which init has not come to its end.
-	if err := writeNew(path, append(raw, '\n'), 0o600); err != nil {
+	if err := writeNew(path, raw, 0o600); err != nil {
 		return err
 	}
 	if c.Log == nil {
@@ -125,16 +130,43 @@ func (p *program) initTimestamp(cmd *cobra.Command, o timestampOptions) error {
 	return nil
 }
 
+// formatTimestamp writes a configuration for people to read: with the ampersands of
+// references as they are.
+func formatTimestamp(c *config.Timestamp) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(c)
+	return b.Bytes(), err
+}
+
+// checkTimestamp reads a configuration as the authority will. The certificate of a
+// source of time may come later.
+func (p *program) checkTimestamp(cmd *cobra.Command, dir string, raw []byte) error {
+	c, err := config.ParseTimestamp(raw)
+	if err != nil {
+		return err
+	}
+	_, err = p.timestampGuard(c, dir, slog.New(slog.DiscardHandler))
+	if missing, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(missing, fs.ErrNotExist) {
+		cmd.Printf("Put %s there before the start: it is the certificate of a source of time.\n", missing.Path)
+		return nil
+	}
+	return err
+}
+
 // makeUnit makes the key, unless it is there, and its certificate or the request
 // for one.
 func (p *program) makeUnit(ctx context.Context, cmd *cobra.Command, o timestampOptions) error {
 	ref := signing.Under(o.dir, o.key)
-	if signing.IsFile(ref) {
+	// What a reference file says cannot be made up.
+	if signing.IsFile(ref) && !strings.HasSuffix(ref, signing.ReferenceSuffix) {
 		if err := makeP256Key(strings.TrimPrefix(ref, "file:")); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	key, err := signing.Open(ctx, ref)
+	key, err := openKey(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -163,7 +195,7 @@ func (p *program) makeUnit(ctx context.Context, cmd *cobra.Command, o timestampO
 	}
 	cmd.Printf("Made a key and its certificate in %s. Give verifiers the last certificate in %s.\n"+
 		"Move %s away from this machine; it is needed for the next key only.\n",
-		o.dir, unitChain, filepath.Join(o.dir, caKey))
+		o.dir, filepath.Join(o.dir, unitChain), filepath.Join(o.dir, caKey))
 	return nil
 }
 

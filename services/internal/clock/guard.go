@@ -246,13 +246,16 @@ func (g *Guard) ask(ctx context.Context, i int, s Source) {
 	before, _ := g.base()
 	offset, uncertainty, err := s.Offset(ctx)
 	after, now := g.base()
+	// Nobody knows to which side of a step, or of a pause between the readings of
+	// the two clocks, the offset belongs.
+	moved := time.Duration(after - before).Abs()
+	uncertainty += moved
 	switch {
 	case err != nil:
-	case uncertainty < 0 || uncertainty > g.c.MaxUncertainty:
-		err = fmt.Errorf("an uncertainty of %s, expected at most %s", uncertainty, g.c.MaxUncertainty)
-	case time.Duration(after-before).Abs() > g.c.Tolerance/4:
-		// Nobody knows to which of the two times the offset belongs.
+	case moved > g.c.Tolerance/4:
 		err = errors.New("the clock was set while the source was asked")
+	case uncertainty < moved || uncertainty > g.c.MaxUncertainty:
+		err = fmt.Errorf("an uncertainty of %s, expected at most %s", uncertainty, g.c.MaxUncertainty)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -80,11 +80,13 @@ func (o *Observed) Offset(context.Context) (offset, uncertainty time.Duration, e
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	at := o.monotonic()
+	now := o.now()
+	pause := o.monotonic() - at // between the readings of the two clocks
 	if !o.known {
 		return 0, 0, errors.New("nothing was observed yet")
 	}
 	if age := at - o.at; age > observedAge {
 		return 0, 0, fmt.Errorf("the last observation is %s old", age.Round(time.Second))
 	}
-	return time.Duration(o.base + int64(at) - o.now().UnixNano()), o.uncertaintyAt(at), nil
+	return time.Duration(o.base + int64(at) - now.UnixNano()), o.uncertaintyAt(at) + pause, nil
 }

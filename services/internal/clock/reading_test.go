@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -158,6 +159,46 @@ func TestReadIsInterrupted(t *testing.T) {
 		if err != nil || r.Bound < pause || r.Time.Sub(w.truth()).Abs() > r.Bound {
 			t.Errorf("off by %s: %+v, %v", off, r, err)
 		}
+	}
+}
+
+// TestSteppedWhileAsked: a step of the clock while the sources are asked, too small
+// for their answers to be dropped, is in the bound.
+func TestSteppedWhileAsked(t *testing.T) {
+	for _, step := range []time.Duration{200 * ms, -200 * ms} {
+		w := newWorld(t, 3)
+		for _, s := range w.sources {
+			s.uncertainty = 5 * ms
+		}
+		var asked sync.WaitGroup
+		asked.Add(len(w.sources))
+		stepped := sync.OnceFunc(func() { w.jump(step) })
+		for _, s := range w.sources {
+			s.during = func() {
+				asked.Done()
+				asked.Wait() // all of them know the offset
+				stepped()    // none returns before
+			}
+		}
+		w.guard.Poll(t.Context())
+		r, err := w.guard.Read()
+		if off := r.Time.Sub(w.truth()).Abs(); err != nil || off > r.Bound {
+			t.Errorf("off by %s after a step of %s: %+v, %v", off, step, r, err)
+		}
+	}
+}
+
+// TestObservedIsInterrupted: what passes between the readings of the two clocks is
+// in the uncertainty.
+func TestObservedIsInterrupted(t *testing.T) {
+	m := new(machine)
+	pause := time.Duration(0)
+	o := clock.NewObserved("w", func() time.Time { m.pass(pause); return m.now() }, m.monotonic)
+	o.Observe(o.Begin(), m.truth(), 0)
+	pause = 300 * ms
+	offset, uncertainty, err := o.Offset(t.Context())
+	if err != nil || offset.Abs() > uncertainty {
+		t.Errorf("the clock is right: %s ± %s, %v", offset, uncertainty, err)
 	}
 }
 

@@ -77,7 +77,7 @@ func (p Parser) parseNTP(address string) (Source, error) {
 	if port == "" {
 		port = "123"
 	}
-	return NewNTP(net.JoinHostPort(u.Hostname(), port), p.Now)
+	return NewNTP(net.JoinHostPort(strings.ToLower(u.Hostname()), port), p.Now)
 }
 
 // httpAddress takes an address with one optional parameter and a fragment apart.
@@ -100,6 +100,7 @@ func httpAddress(address, parameter string) (target, value, fragment string, err
 	}
 	value = query.Get(parameter)
 	u.RawQuery = ""
+	u.Host = strings.ToLower(u.Host) // one source has one name
 	return strings.TrimSuffix(u.String(), "/"), value, fragment, nil
 }
 

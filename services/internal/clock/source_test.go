@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -328,5 +329,25 @@ func TestObservedTogether(t *testing.T) {
 	offset, uncertainty, err := o.Offset(t.Context())
 	if err != nil || (offset-time.Minute).Abs() > uncertainty || uncertainty < 400*ms {
 		t.Errorf("%s ± %s, %v", offset, uncertainty, err)
+	}
+}
+
+// TestOneSourceOneName: a source has one name however its address is spelled, so
+// that it cannot count twice.
+func TestOneSourceOneName(t *testing.T) {
+	m := new(machine)
+	_, file := fakeAuthority(t, m, nil)
+	for a, b := range map[string]string{
+		"ntp://time.example.org":                      "ntp://Time.Example.ORG:123",
+		"rfc3161+https://tsa.example.org/tsr#" + file: "rfc3161+https://TSA.example.org/tsr/#" + file,
+	} {
+		x, errX := parser(m).Parse(a)
+		y, errY := parser(m).Parse(b)
+		if err := errors.Join(errX, errY); err != nil {
+			t.Fatal(err)
+		}
+		if x.Name() != y.Name() {
+			t.Errorf("%s is %q, %s is %q", a, x.Name(), b, y.Name())
+		}
 	}
 }

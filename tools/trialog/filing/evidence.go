@@ -1,6 +1,7 @@
 package filing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ const maxEvidence = 16
 // where that was kept.
 type EvidenceError struct {
 	Path string
+	Kind evidence.Kind
 	Err  error
 }
 
@@ -50,19 +52,16 @@ func KeepEvidence(base string, err error, now time.Time) error {
 		return errors.Join(err, encodeErr)
 	}
 	for n := 1; n <= maxEvidence; n++ {
-		path := base + EvidenceEnding
-		if n > 1 {
-			path = fmt.Sprintf("%s-%d%s", base, n, EvidenceEnding)
-		}
+		path := evidencePath(base, n)
 		old, readErr := folder.Read(path, evidence.MaxSize)
 		switch {
 		case errors.Is(readErr, fs.ErrNotExist):
 			if err := folder.WriteFile(path, raw, 0o644); err != nil {
 				return errors.Join(untrue, fmt.Errorf("keep the evidence: %w", err))
 			}
-			return &EvidenceError{path, err}
+			return &EvidenceError{path, e.Kind, err}
 		case readErr == nil && sameEvidence(old, &e):
-			return &EvidenceError{path, err}
+			return &EvidenceError{path, e.Kind, err}
 		}
 	}
 	return err // there is enough
@@ -103,14 +102,49 @@ func (d *Desk) checkPromise(ctx context.Context, r *Request, ack *client.Acknowl
 	if p == nil || err != nil {
 		return nil, err
 	}
-	switch {
-	case ack.Receipt != nil && sameLeaf(p, ack.Receipt), folder.Exists(r.Base + EvidenceEnding):
-		return p, nil // kept, or said already
-	case ack.Promise != nil && d.Now().Before(p.Deadline):
+	if ack.Receipt != nil && sameLeaf(p, ack.Receipt) {
+		return p, nil // kept
+	}
+	if ack.Promise != nil {
+		err = client.Promised(d.Policy, record, ack.Pending)
+	}
+	if err == nil && (ack.Promise == nil || !d.Now().Before(p.Deadline)) {
+		_, err = d.Client.Kept(ctx, record)
+	}
+	if said(r.Base, err) {
 		return p, nil
 	}
-	_, err = d.Client.Kept(ctx, record)
 	return p, err
+}
+
+// said tells whether there is a file of evidence beside base already which shows of
+// the same promise what an error carries. It is said once, even if what the log
+// shows changes: what it owes is the same. One kind does not stand for another: a
+// late promise may turn out to be a broken one.
+func said(base string, err error) bool {
+	var untrue *client.UntrueError
+	if !errors.As(err, &untrue) || untrue.Evidence == nil {
+		return false
+	}
+	for n := 1; n <= maxEvidence; n++ {
+		raw, err := folder.Read(evidencePath(base, n), evidence.MaxSize)
+		if err != nil {
+			return false
+		}
+		old, err := evidence.Parse(raw)
+		if err == nil && old.Kind == untrue.Evidence.Kind && bytes.Equal(old.Promise, untrue.Evidence.Promise) {
+			return true
+		}
+	}
+	return false
+}
+
+// evidencePath is that of the n-th file of evidence beside base, from 1.
+func evidencePath(base string, n int) string {
+	if n == 1 {
+		return base + EvidenceEnding
+	}
+	return fmt.Sprintf("%s-%d%s", base, n, EvidenceEnding)
 }
 
 // maxPromise bounds a .promise file, in bytes.

@@ -3,6 +3,7 @@ package filing
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/trialog/trialog/api/client"
 	"github.com/trialog/trialog/api/client/clienttest"
+	"github.com/trialog/trialog/api/evidence"
 )
 
 // goodWork returns the bytes of a .trialog-pending file.
@@ -94,4 +96,29 @@ func FuzzReadWork(f *testing.F) {
 			t.Fatalf("%s became %s", once, twice)
 		}
 	})
+}
+
+// TestTwoPromisesOfOnePlace: a log that promises the place to another entry when it is
+// asked again has contradicted itself, whatever becomes of the two.
+func TestTwoPromisesOfOnePlace(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	d, r := w.desk(dir), protocol(dir)
+	res, err := d.File(context.Background(), r, client.Pending)
+	if err != nil || res.Promise == nil {
+		t.Fatal(err)
+	}
+	w.log.Lose(int(res.Index))
+	w.log.Contradict()
+	_, err = d.File(context.Background(), protocol(dir), client.Pending)
+	kept, ok := errors.AsType[*EvidenceError](err)
+	if !ok || kept.Kind != evidence.KindPromiseFork || kept.Path != r.Base+EvidenceEnding {
+		t.Fatalf("%v", err)
+	}
+	raw, err := os.ReadFile(kept.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := evidence.Verify(raw, w.policy); err != nil || !f.Conclusive {
+		t.Errorf("%+v, %v", f, err)
+	}
 }

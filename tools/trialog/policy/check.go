@@ -49,7 +49,11 @@ func Check(text, sidecar []byte) (*verify.Policy, []Problem) {
 	return nil, []Problem{problem}
 }
 
-// checkText returns every problem of the first half. Behind each, the line is taken
+// maxProblems is how many lines of one file are named: the text is read again behind
+// each, and whoever has that many faults is helped no further.
+const maxProblems = 100
+
+// checkText returns every problem of the first half, up to maxProblems. Behind each, the line is taken
 // for a comment and the rest is read again; lines that are wrong only because they
 // name what a wrong line was to define are passed over.
 func checkText(text []byte) []Problem {
@@ -57,7 +61,7 @@ func checkText(text []byte) []Problem {
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	lost := map[string]bool{} // names that wrong lines were to define
 	quorum := false           // a quorum line was wrong
-	for {
+	for range maxProblems {
 		_, err := checkpoint.ParsePolicy(bytes.Join(lines, nil))
 		var format *checkpoint.FormatError
 		if !errors.As(err, &format) {
@@ -86,6 +90,7 @@ func checkText(text []byte) []Problem {
 		}
 		lines[format.Line-1] = []byte("#\n")
 	}
+	return problems
 }
 
 // lineOf returns the line of a sidecar in which a member stands, by its path; 0 if

@@ -179,6 +179,14 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestCheckEnds: a file of faults is read a bounded number of times.
+func TestCheckEnds(t *testing.T) {
+	_, problems := policy.Check(bytes.Repeat([]byte("nonsense\n"), 100_000), nil)
+	if len(problems) != 100 || problems[99].Line != 100 {
+		t.Errorf("%d problems", len(problems))
+	}
+}
+
 func TestCheckSidecar(t *testing.T) {
 	text, _ := sample(t)
 	for _, tt := range []struct {

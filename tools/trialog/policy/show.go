@@ -46,7 +46,7 @@ func (s *sheet) linef(indent int, format string, args ...any) {
 // logKeys says which keys of the log must have signed.
 func (s *sheet) logKeys() {
 	s.linef(1, "the log has signed it, with every one of these keys of the part (shard) that it is of:")
-	for _, origin := range shards(s.policy) {
+	for _, origin := range Shards(s.policy) {
 		var algs []string
 		for _, k := range s.trust.RequiredLogKeys {
 			if k.Name() == origin {
@@ -92,6 +92,9 @@ func (s *sheet) quorum() {
 	organisations := distinct(by)
 	s.linef(1, "so at least %s of %d must agree: %s",
 		plural(s.fewest(by, organisations), "organisation"), len(organisations), strings.Join(organisations, ", "))
+	if len(organisations) == 1 {
+		s.linef(1, "All witnesses are run by one organisation: that is a demonstration, not assurance.")
+	}
 }
 
 // branch writes what stands below a name of the policy.

@@ -19,7 +19,7 @@ func Warnings(p *verify.Policy) []string {
 	} else {
 		warnQuorum(p, warn)
 	}
-	for _, origin := range shards(p) {
+	for _, origin := range Shards(p) {
 		if !slices.ContainsFunc(trust.RequiredLogKeys, func(k *checkpoint.VerifierKey) bool {
 			return k.Name() == origin && k.Algorithm() == checkpoint.AlgMLDSA44
 		}) {
@@ -73,8 +73,8 @@ func warnQuorum(p *verify.Policy, warn func(string, ...any)) {
 	}
 }
 
-// shards returns the origins of a policy in their order.
-func shards(p *verify.Policy) []string {
+// Shards returns the origins of a policy in the order of its log lines, oldest first.
+func Shards(p *verify.Policy) []string {
 	var list []string
 	for _, l := range p.Notes().Logs() {
 		if !slices.Contains(list, l.Key.Name()) {
