@@ -28,10 +28,11 @@ run: build ## a log on this machine and a sample trial in it, state in $(DATA)
 	examples/demo.sh $(DATA)
 
 .PHONY: build
-build: ## build bin/trialog, bin/trialogd and bin/hammer, static
+build: ## build bin/trialog, bin/trialogd, bin/trialog-witness and bin/hammer, static
 	$(GOBUILD) -o bin/trialog ./tools/trialog
 	$(GOBUILD) -o bin/hammer ./tools/hammer
 	$(GOBUILD) -o bin/trialogd ./services/cmd/trialogd
+	$(GOBUILD) -o bin/trialog-witness ./services/cmd/trialog-witness
 
 .PHONY: build-pkcs11
 build-pkcs11: ## build bin/trialogd-pkcs11, which takes keys from PKCS#11 tokens; needs a C compiler, not static

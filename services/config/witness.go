@@ -10,10 +10,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 )
 
-// Witness is the configuration of one C2SP tlog-witness, `trialogd witness`.
+// Witness is the configuration of one C2SP tlog-witness, `trialog-witness`.
 //
 // A complete file:
 //
@@ -83,12 +84,13 @@ type Witness struct {
 // anything of the log is cosigned. Its sources are its url, its mirrors and all
 // peers. "There is nothing" is an answer.
 type WitnessQuarantine struct {
-	// Answers is for a log of which the state file holds a checkpoint. Zero means
-	// a majority; more than there are means all.
+	// Answers is for a witness whose state file held a checkpoint of any log when
+	// it started. Zero means a majority; more than there are means all.
 	Answers int `json:"answers,omitempty"`
 
-	// FreshAnswers is for a log of which the state file holds nothing: it is new,
-	// or the file was lost. Zero means all.
+	// FreshAnswers is for one whose state file held nothing: it is new, or the file
+	// was lost. It counts for each log until there is a checkpoint of that. Zero
+	// means all.
 	FreshAnswers int `json:"fresh_answers,omitempty"`
 }
 
@@ -243,6 +245,9 @@ func (l *WitnessLog) check() (field, problem string) {
 	for i, u := range l.Mirrors {
 		if problem := checkPrefix(u); problem != "" {
 			return fmt.Sprintf("mirrors[%d]", i), problem
+		}
+		if sameServer(u, l.URL) || slices.ContainsFunc(l.Mirrors[:i], func(other string) bool { return sameServer(u, other) }) {
+			return fmt.Sprintf("mirrors[%d]", i), "is there twice: one source answers once"
 		}
 	}
 	return "", ""

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // Limits of a witness's sources: each is asked about each log.
@@ -35,6 +36,9 @@ func (c *Witness) checkSources() (field, problem string) {
 		if problem := checkPrefix(u); problem != "" {
 			return fmt.Sprintf("peers[%d]", i), problem
 		}
+		if slices.ContainsFunc(c.Peers[:i], func(other string) bool { return sameServer(u, other) }) {
+			return fmt.Sprintf("peers[%d]", i), "is there twice: one source answers once"
+		}
 	}
 	if q := c.Quarantine; q != nil && q.Answers < 0 {
 		return "quarantine.answers", fmt.Sprintf("expected 0 or more, got %d", q.Answers)
@@ -43,6 +47,9 @@ func (c *Witness) checkSources() (field, problem string) {
 	}
 	return "", ""
 }
+
+// sameServer tells whether two prefixes are one.
+func sameServer(a, b string) bool { return strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") }
 
 func (l *WitnessLogList) check() (field, problem string) {
 	switch {

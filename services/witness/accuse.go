@@ -7,8 +7,6 @@ import (
 	"math/bits"
 
 	"go.etcd.io/bbolt"
-
-	"github.com/trialog/trialog/services/internal/tile"
 )
 
 // hold keeps evidence and the decision that nothing of the log is cosigned any
@@ -41,24 +39,16 @@ func (l *look) accuse(ctx context.Context, kind EvidenceKind, a, b *shown, proof
 	return nil
 }
 
-// inconsistent keeps the evidence that the tree of larger does not begin with
-// smaller's. With a reason nothing of the log is cosigned any more.
-func (l *look) inconsistent(ctx context.Context, tree *tile.Tree, smaller, larger *shown, reason string) error {
-	path, err := tree.Consistency(ctx, smaller.Size, larger.Size)
-	if err != nil {
-		return fmt.Errorf("proving an inconsistency: %w", err)
-	}
+// inconsistent keeps the evidence that the tree of larger, as it grew, does not
+// begin with smaller's. With a reason nothing of the log is cosigned any more.
+func (l *look) inconsistent(ctx context.Context, g *growth, smaller, larger *shown, reason string) error {
 	var hashes [][]byte
 	// A proof from a whole subtree leaves its root out, as the verifier has it.
 	// Here what the larger tree has in its place is the point.
 	if bits.OnesCount64(smaller.Size) == 1 {
-		root, err := tree.RootAt(ctx, smaller.Size)
-		if err != nil {
-			return fmt.Errorf("proving an inconsistency: %w", err)
-		}
-		hashes = append(hashes, root[:])
+		hashes = append(hashes, g.root[:])
 	}
-	for _, h := range path {
+	for _, h := range g.proof {
 		hashes = append(hashes, h[:])
 	}
 	if reason != "" {

@@ -100,6 +100,10 @@ func (l *followed) trusted(n *checkpoint.Note) ([]checkpoint.Signature, error) {
 func (w *Witness) judge(
 	ctx context.Context, tx *bbolt.Tx, l *followed, req *addRequest, logSigs []checkpoint.Signature,
 ) (_ answer, commit bool, err error) {
+	// The gate was asked outside of the transaction.
+	if reason := tx.Bucket([]byte(heldBucket)).Get([]byte(l.origin)); reason != nil {
+		return heldAnswer(string(reason)), false, nil
+	}
 	rec, recNote, err := readRecord(tx, l.origin)
 	if err != nil {
 		return answer{}, false, err
@@ -146,16 +150,19 @@ func (w *Witness) cosign(
 		return answer{}, false, err
 	}
 	text := req.note.Text()
-	if rec != nil && rec.Size == req.note.Checkpoint().Size {
-		// Signed this very second: the same answer again. So repetitions, which
-		// anybody can send, cost one write a second at most, and need no token.
-		if lines := w.own(recNote); len(lines) == len(w.keys) && signedAt(lines, t) && bytes.Equal(text, recNote.Text()) {
-			return cosigned(lines), false, nil
+	repeated := rec != nil && rec.Size == req.note.Checkpoint().Size
+	if repeated && w.repeats(recNote, text, t) {
+		return cosigned(w.own(recNote)), false, nil
+	}
+	// A repetition costs one write a second without a token. A further one in the
+	// same second has another text: the log has signed the tree with and without
+	// extension lines, and anybody could send the two in turn.
+	if !repeated || rec.Time == t {
+		if wait, ok := l.bucket.take(now); !ok {
+			ans := refuse(http.StatusTooManyRequests, "rate", "", errors.New("expected fewer checkpoints from this log; try again later"))
+			ans.retryAfter = wait
+			return ans, false, nil
 		}
-	} else if wait, ok := l.bucket.take(now); !ok {
-		ans := refuse(http.StatusTooManyRequests, "rate", "", errors.New("expected fewer checkpoints from this log; try again later"))
-		ans.retryAfter = wait
-		return ans, false, nil
 	}
 	lines, err := w.sign(text, t)
 	if err != nil {
@@ -172,6 +179,23 @@ func (w *Witness) cosign(
 	c := note.Checkpoint()
 	err = writeRecord(tx, l.origin, &record{Size: c.Size, Root: c.Root, Time: t, Note: note.Bytes()})
 	return cosigned(lines), true, err
+}
+
+// repeats tells whether the recorded note has the text, and a line at the time by
+// each key that covers it: then it is the answer once more, so that repetitions,
+// which anybody can send, are not written.
+func (w *Witness) repeats(recorded *checkpoint.Note, text []byte, t uint64) bool {
+	covering := len(w.keys)
+	if extended := !bytes.Equal(text, recorded.Checkpoint().Body()); extended {
+		covering = 0
+		for _, k := range w.keys {
+			if k.Verifier().Algorithm() == checkpoint.AlgEd25519Cosignature {
+				covering++
+			}
+		}
+	}
+	lines := w.own(recorded)
+	return len(lines) == covering && signedAt(lines, t) && bytes.Equal(text, recorded.Text())
 }
 
 // sign makes a line with each key that covers the text.

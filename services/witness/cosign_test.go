@@ -199,7 +199,7 @@ func TestEvidence(t *testing.T) {
 		if rec := add(w, s.body); rec.Code != s.status {
 			t.Fatalf("step %d: status %d, want %d", i, rec.Code, s.status)
 		}
-		got, err := w.Evidence(testOrigin)
+		got, err := journalOf(w, testOrigin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +207,7 @@ func TestEvidence(t *testing.T) {
 			t.Fatalf("step %d: %d entries, want %d", i, len(got), s.want)
 		}
 	}
-	got, err := w.Evidence(testOrigin)
+	got, err := journalOf(w, testOrigin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestEvidence(t *testing.T) {
 			t.Errorf("not a signed head of size 5: %v", err)
 		}
 	}
-	if none, err := w.Evidence(otherOrigin); err != nil || len(none) != 0 {
+	if none, err := journalOf(w, otherOrigin); err != nil || len(none) != 0 {
 		t.Errorf("other log: %v, %v", none, err)
 	}
 }
@@ -242,7 +242,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 	if rec := add(w, addBody(2, nil, signed(t, grown(t, 2, 1, "x").checkpoint(t), logKey(t)))); rec.Code != 422 {
 		t.Fatalf("status %d", rec.Code)
 	}
-	got, err := w.Evidence(testOrigin)
+	got, err := journalOf(w, testOrigin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,14 +396,6 @@ func TestNewRejects(t *testing.T) {
 				t.Errorf("error %q does not say %q", err, tc.want)
 			}
 		})
-	}
-}
-
-func TestVerifierKeys(t *testing.T) {
-	w := open(t, testConfig(t, newClock()))
-	got := w.VerifierKeys()
-	if len(got) != 2 || got[0].Algorithm() != checkpoint.AlgEd25519Cosignature || got[1].Algorithm() != checkpoint.AlgMLDSA44 || got[1].Name() != testName {
-		t.Errorf("got %v", got)
 	}
 }
 

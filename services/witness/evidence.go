@@ -88,13 +88,3 @@ func journal(tx *bbolt.Tx, c checkpoint.Checkpoint, e *Evidence) (wrote bool, er
 	}
 	return true, nil
 }
-
-// Evidence returns the journal of refused checkpoints of one log: forks first,
-// each kind by size. It is empty for a log that never gave cause.
-func (w *Witness) Evidence(origin string) ([]Evidence, error) {
-	j, err := w.state.journal(origin)
-	if err != nil {
-		return nil, err
-	}
-	return j.Entries, nil
-}

@@ -59,7 +59,7 @@ func (g *gate) refusal(c checkpoint.Checkpoint) (answer, bool) {
 	case g.state == cosigning, g.state == quarantined && g.floor != nil && *g.floor == c:
 		return answer{}, false
 	case g.state == held:
-		return refuse(http.StatusServiceUnavailable, "held", "", errors.New("nothing of this log is cosigned any more: "+g.reason)), true
+		return heldAnswer(g.reason), true
 	}
 	select {
 	case g.kick <- struct{}{}:
@@ -68,6 +68,10 @@ func (g *gate) refusal(c checkpoint.Checkpoint) (answer, bool) {
 	a := refuse(http.StatusServiceUnavailable, "quarantine", "", errors.New("nothing of this log is cosigned yet: "+g.reason))
 	a.retryAfter = retryQuarantine
 	return a, true
+}
+
+func heldAnswer(reason string) answer {
+	return refuse(http.StatusServiceUnavailable, "held", "", errors.New("nothing of this log is cosigned any more: "+reason))
 }
 
 // passed ends the quarantine when the checkpoint was cosigned that it waited for.

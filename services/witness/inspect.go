@@ -110,7 +110,7 @@ func OpenFile(path string) (*File, error) {
 // Report says what the file holds, by origin.
 func (f *File) Report() (*Report, error) { return f.state.report(nil) }
 
-// Journal returns the evidence about one log; see Witness.Evidence.
+// Journal returns the evidence about one log.
 func (f *File) Journal(origin string) (*Journal, error) { return f.state.journal(origin) }
 
 // Close closes the file.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -164,9 +165,10 @@ const maxDisputed = 16
 // place of the last one.
 func (w *Witness) accept(ctx context.Context, l *listed, list *loglist.List, raw []byte) error {
 	var refused error
-	news := false
+	older := false
 	err := w.state.update(func(tx *bbolt.Tx) (bool, error) {
-		if err := sameLog(tx, l.c.name(), list.Log); err != nil {
+		named, err := nameList(tx, l.c.name(), list.Log)
+		if err != nil {
 			return false, err
 		}
 		known, found, err := readList(tx, list.Log)
@@ -174,17 +176,23 @@ func (w *Witness) accept(ctx context.Context, l *listed, list *loglist.List, raw
 			return false, err
 		}
 		if found {
-			// Keys may have changed since; the list in force stays the one that is.
 			before, err := parseStored(known.List)
 			if err != nil {
 				return false, err
 			}
-			news, refused = compareLists(before, list)
-			if refused != nil {
-				return w.dispute(tx, list.Log, known.List, raw, refused)
-			}
-			if !news {
-				return false, nil
+			news, apart := compareLists(before, list)
+			switch {
+			case apart != nil:
+				wrote, err := w.dispute(tx, list.Log, known.List, raw, apart)
+				if err != nil || w.signedByConfigured(known.List) {
+					refused = apart
+					return wrote, err
+				}
+				// Whoever runs the witness has taken the key away that signed it.
+				w.log.WarnContext(ctx, "a log list takes the place of one that no configured key has signed", "log", list.Log, "error", apart)
+			case !news:
+				older = list.Version < before.Version
+				return named, nil
 			}
 		}
 		return true, writeJSON(tx.Bucket([]byte(listsBucket)), []byte(list.Log),
@@ -193,7 +201,9 @@ func (w *Witness) accept(ctx context.Context, l *listed, list *loglist.List, raw
 	if err := errors.Join(refused, err); err != nil {
 		return fmt.Errorf("list of %q, version %d: %w", list.Log, list.Version, err)
 	}
-	w.log.DebugContext(ctx, "a log list is in force", "list", l.c.name(), "log", list.Log, "version", list.Version, "new", news)
+	if older {
+		return nil // it says nothing that is not followed, and maybe where shards were once
+	}
 	w.followListed(ctx, l.c.name(), shardsOf(list, l.c.Rate))
 	return nil
 }
@@ -224,19 +234,27 @@ func compareLists(before, next *loglist.List) (news bool, err error) {
 	return false, nil
 }
 
-// sameLog refuses a list of another log than the one that came by this name
-// before: who may sign one list may not bring in any log.
-func sameLog(tx *bbolt.Tx, from, log string) error {
-	return tx.Bucket([]byte(listsBucket)).ForEach(func(known, raw []byte) error {
-		var s storedList
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("decoding the list of %q: %w", known, err)
-		}
-		if s.From == from && string(known) != log {
-			return fmt.Errorf("expected the list of %q", known)
-		}
-		return nil
+// signedByConfigured tells whether a list carries the signature of a key that may
+// sign any of the lists in the configuration.
+func (w *Witness) signedByConfigured(raw []byte) bool {
+	return slices.ContainsFunc(w.lists, func(l *listed) bool {
+		_, err := loglist.Parse(raw, l.c.Keys...)
+		return err == nil
 	})
+}
+
+// nameList notes whose list comes by a name, and refuses that of another log than
+// the first one: who may sign one list may not bring in any log. It says whether
+// it wrote.
+func nameList(tx *bbolt.Tx, name, log string) (bool, error) {
+	b := tx.Bucket([]byte(namesBucket))
+	switch known := b.Get([]byte(name)); {
+	case known == nil:
+		return true, b.Put([]byte(name), []byte(log))
+	case string(known) != log:
+		return false, fmt.Errorf("expected the list of %q", known)
+	}
+	return false, nil
 }
 
 // dispute keeps a list that was refused. It says whether it wrote.
@@ -307,14 +325,19 @@ func (w *Witness) recallLists(ctx context.Context) error {
 		return err
 	}
 	for log, s := range found {
-		taken := false
-		for _, l := range w.lists {
-			list, err := loglist.Parse(s.List, l.c.Keys...)
-			if err == nil && !taken && (l.c.Log == "" || l.c.Log == log) {
-				w.followListed(ctx, l.c.name(), shardsOf(list, l.c.Rate))
-				taken = true
-			}
+		// By the name that it came by, if that is configured still.
+		by := slices.Clone(w.lists)
+		if i := slices.IndexFunc(by, func(l *listed) bool { return l.c.name() == s.From }); i > 0 {
+			by[0], by[i] = by[i], by[0]
 		}
+		taken := slices.ContainsFunc(by, func(l *listed) bool {
+			list, err := loglist.Parse(s.List, l.c.Keys...)
+			if err != nil || l.c.Log != "" && l.c.Log != log {
+				return false
+			}
+			w.followListed(ctx, l.c.name(), shardsOf(list, l.c.Rate))
+			return true
+		})
 		if !taken {
 			w.log.WarnContext(ctx, "a log list is followed no more: no configured key has signed it", "log", log, "from", s.From)
 		}

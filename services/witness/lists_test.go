@@ -393,7 +393,8 @@ func TestListIsDurable(t *testing.T) {
 	}
 }
 
-// TestListKeyReplaced: a list that no configured key has signed is not followed.
+// TestListKeyReplaced: a list that no configured key has signed is not followed;
+// while the key that has signed it is configured, another one cannot rewrite it.
 func TestListKeyReplaced(t *testing.T) {
 	s := newIssuer(t)
 	w := listWorld(t, s)
@@ -412,9 +413,13 @@ func TestListKeyReplaced(t *testing.T) {
 	if got := again.origins(); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
-	// The new key cannot rewrite what the old one has said.
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.c.Lists[0].Keys = append(w.c.Lists[0].Keys, s.key.Public())
+	again = open(t, w.c)
 	w.set("log.test", raw(next.list(2, next.shard("1", 30))))
-	if err := refresh(t, again); err == nil || len(again.origins()) != 0 {
+	if err := refresh(t, again); err == nil || len(again.origins()) != 1 {
 		t.Errorf("%v, %v", err, again.origins())
 	}
 	w.set("log.test", raw(next.list(2, next.shard("1", 10), next.shard("2", 20))))

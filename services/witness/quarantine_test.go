@@ -324,7 +324,7 @@ func TestLogShown(t *testing.T) {
 		kinds  string
 	}{
 		"fresh": {nil, func(*world) map[string]http.Handler {
-			return map[string]http.Handler{"log.test": says(note(eight)), "peer-0.test": says(note(five))}
+			return map[string]http.Handler{"log.test": serves(note(eight), eight), "peer-0.test": says(note(five))}
 		}, cosigning, eight.checkpoint(t), ""},
 		"fresh, two roots": {nil, func(*world) map[string]http.Handler {
 			return map[string]http.Handler{"log.test": says(note(eight)), "peer-0.test": says(note(fork))}

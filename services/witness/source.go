@@ -128,20 +128,31 @@ func (w *Witness) askAll(ctx context.Context, f *followed, sources []source) (fo
 // errNoTiles: no source of the log serves tiles.
 var errNoTiles = errors.New("none of the log's sources serves tiles")
 
-// treeCache is how many tiles a look keeps: those on two edges.
-const treeCache = 16
+const (
+	// treeCache is how many tiles a look keeps: those on two edges.
+	treeCache = 16
+	// treeTimeout is how long one source may take to show them. A source that is
+	// slow on purpose must leave time for the next one.
+	treeTimeout = 3 * askTimeout
+)
 
-// tree returns the tree of a checkpoint from the first source that has it. What
-// it says is checked against the root.
-func (w *Witness) tree(ctx context.Context, sources []source, c checkpoint.Checkpoint) (*tile.Tree, error) {
+// growth is how a larger tree grew out of a smaller one.
+type growth struct {
+	root  checkpoint.Hash // that the larger tree had at the smaller size
+	proof [][32]byte      // from that root to the larger tree's
+}
+
+// growthOf reads how the tree of a checkpoint grew from a size, which is not 0,
+// from the first source whose tiles say so. They are checked against the root.
+func (w *Witness) growthOf(ctx context.Context, sources []source, from uint64, c checkpoint.Checkpoint) (*growth, error) {
 	err := errNoTiles
 	for _, s := range sources {
 		if !s.tiles {
 			continue
 		}
-		t, e := tile.NewReader(s.At(c.Size), tile.WithCache(treeCache)).Tree(ctx, c.Size, c.Root)
+		g, e := s.growthOf(ctx, from, c)
 		if e == nil {
-			return t, nil
+			return g, nil
 		}
 		if errors.Is(err, errNoTiles) {
 			err = nil
@@ -149,4 +160,22 @@ func (w *Witness) tree(ctx context.Context, sources []source, c checkpoint.Check
 		err = errors.Join(err, fmt.Errorf("tiles of %s at size %d: %w", s, c.Size, e))
 	}
 	return nil, err
+}
+
+func (s source) growthOf(ctx context.Context, from uint64, c checkpoint.Checkpoint) (*growth, error) {
+	ctx, cancel := context.WithTimeout(ctx, treeTimeout)
+	defer cancel()
+	tree, err := tile.NewReader(s.At(c.Size), tile.WithCache(treeCache)).Tree(ctx, c.Size, c.Root)
+	if err != nil {
+		return nil, err
+	}
+	root, err := tree.RootAt(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := tree.Consistency(ctx, from, c.Size)
+	if err != nil {
+		return nil, err
+	}
+	return &growth{root, proof}, nil
 }

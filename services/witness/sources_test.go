@@ -180,7 +180,7 @@ func (w *world) wants(witness *Witness, got, state gateState, record checkpoint.
 // kinds are those of the journal's entries.
 func kinds(t testing.TB, w *Witness) string {
 	t.Helper()
-	all, err := w.Evidence(testOrigin)
+	all, err := journalOf(w, testOrigin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,4 +211,13 @@ func readAll(t testing.TB, r io.Reader) string {
 		t.Fatal(err)
 	}
 	return string(raw)
+}
+
+// journalOf returns what the witness keeps about a log's checkpoints.
+func journalOf(w *Witness, origin string) ([]Evidence, error) {
+	j, err := w.state.journal(origin)
+	if err != nil {
+		return nil, err
+	}
+	return j.Entries, nil
 }

@@ -27,6 +27,7 @@ const (
 	evidenceBucket = "evidence" // origin → bucket: kind, size, root → Evidence
 	heldBucket     = "held"     // origin → why nothing of it is cosigned any more
 	listsBucket    = "lists"    // log → storedList
+	namesBucket    = "names"    // name of a list in the configuration → the log whose list it is
 	disputedBucket = "disputed" // log → bucket: SHA-256 → ListsApart
 )
 
@@ -161,7 +162,7 @@ func (s *state) prepare(path string) error {
 // createBuckets creates those that are missing, and says whether any was: files of
 // the first witnesses have fewer.
 func createBuckets(tx *bbolt.Tx) (created bool, err error) {
-	for _, name := range []string{logsBucket, evidenceBucket, heldBucket, listsBucket, disputedBucket} {
+	for _, name := range []string{logsBucket, evidenceBucket, heldBucket, listsBucket, namesBucket, disputedBucket} {
 		if tx.Bucket([]byte(name)) != nil {
 			continue
 		}
@@ -198,16 +199,28 @@ func (s *state) update(fn func(*bbolt.Tx) (commit bool, err error)) (err error) 
 	}
 	s.commits.Lock()
 	defer s.commits.Unlock()
+	// A panic in the middle of a commit is an unknown outcome too, and the server
+	// lives on after one.
+	err = errPanicked
+	defer func() {
+		if err != nil {
+			err = s.fail(err)
+		}
+	}()
+	err = s.commit(tx)
+	return err
+}
+
+var errPanicked = errors.New("the commit panicked")
+
+func (s *state) commit(tx *bbolt.Tx) error {
 	if err := s.at(beforeCommit); err != nil {
-		return s.fail(err)
+		return err
 	}
 	if err := tx.Commit(); err != nil {
-		return s.fail(err)
+		return err
 	}
-	if err := s.at(afterCommit); err != nil {
-		return s.fail(err)
-	}
-	return nil
+	return s.at(afterCommit)
 }
 
 func (s *state) at(point string) error {
@@ -242,6 +255,16 @@ func (s *state) view(fn func(*bbolt.Tx) error) error {
 		return err
 	}
 	return s.db.View(fn)
+}
+
+// empty tells whether the file holds no checkpoint of any log.
+func (s *state) empty() (empty bool, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		first, _ := tx.Bucket([]byte(logsBucket)).Cursor().First()
+		empty = first == nil
+		return nil
+	})
+	return empty, err
 }
 
 // note returns the recorded note of an origin, nil if there is none.

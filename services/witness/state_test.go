@@ -135,6 +135,29 @@ func TestPanicInTransaction(t *testing.T) {
 	mustAdd(t, w, grown(t, 5, 5, "").step(t, 0))
 }
 
+// TestPanicInCommit: nobody knows what the disk holds then, so nothing is cosigned
+// any more, although the server outlives the request.
+func TestPanicInCommit(t *testing.T) {
+	for _, point := range []string{beforeCommit, afterCommit} {
+		w := open(t, testConfig(t, newClock()))
+		w.state.hook = func(at string) error {
+			if at == point {
+				panic("bug")
+			}
+			return nil
+		}
+		func() {
+			defer func() { _ = recover() }()
+			add(w, grown(t, 5, 5, "").step(t, 0))
+		}()
+		w.state.hook = nil
+		checkNoSignature(t, w, grown(t, 5, 5, "").step(t, 0))
+		if err := w.state.err(); !errors.Is(err, errCommit) {
+			t.Errorf("%s: the state says %v", point, err)
+		}
+	}
+}
+
 func TestStateSurvivesRestart(t *testing.T) {
 	c := newClock()
 	cfg := testConfig(t, c)

@@ -6,8 +6,8 @@
 // nobody else can tell: at the start a log's sources are asked for what the
 // witness, or the log, has signed beyond it. Sources are trusted for nothing but
 // to answer. Who signs a log list says which logs are followed, and cannot change
-// what it said. The clock is trusted for the times in cosignatures, within bounds; senders of requests are
-// trusted for nothing. What a lying witness can do is outvoted by the policy of
+// what it said. The clock is trusted for the times in cosignatures, within bounds;
+// senders of requests are trusted for nothing. What a lying witness can do is outvoted by the policy of
 // whoever relies on it.
 //
 // Written from https://c2sp.org/tlog-witness at C2SP revision 5ba5ee8
@@ -46,9 +46,11 @@ type Config struct {
 	Peers []string
 
 	// Answers and FreshAnswers are how many sources of a log must have answered
-	// before anything of it is cosigned: Answers where the state file has a
-	// checkpoint of the log, 0 meaning a majority; FreshAnswers where it has none,
-	// 0 meaning all. More than there are means all.
+	// before anything of it is cosigned. FreshAnswers is for a witness whose state
+	// file held no checkpoint of any log at the start, and logs of which it holds
+	// none yet; 0 means all. Otherwise Answers; 0 means a majority. So one peer
+	// that is gone does not keep out every shard that opens later. More than there
+	// are means all.
 	Answers, FreshAnswers int
 
 	// Transport carries requests to sources and for lists; nil means one of the
@@ -59,8 +61,9 @@ type Config struct {
 	// and five seconds for a file.
 	ListInterval time.Duration
 
-	// StatePath is the state file; it is created when absent, and then every
-	// log begins at size 0 or at what its sources show. One process at a time may have it open.
+	// StatePath is the state file; it is created when absent, and then every log
+	// begins at size 0 or at what its sources show. One process at a time may have
+	// it open.
 	StatePath string
 
 	// Now is the clock; nil means time.Now.
@@ -77,6 +80,7 @@ type Witness struct {
 	lists []*listed
 	peers []string
 	need  [2]int // Answers, FreshAnswers
+	fresh bool   // the state file held no checkpoint at the start
 	state *state
 	now   func() time.Time
 	log   *slog.Logger
@@ -158,7 +162,10 @@ func (w *Witness) configured(c Config) error {
 
 // recall brings back what the state file knows: logs that are held, and the lists
 // that were accepted. Lists in files are read too.
-func (w *Witness) recall() error {
+func (w *Witness) recall() (err error) {
+	if w.fresh, err = w.state.empty(); err != nil {
+		return err
+	}
 	for _, f := range w.table.Load().byOrigin {
 		if err := w.restoreHold(f); err != nil {
 			return err
@@ -195,16 +202,6 @@ func checkKeys(keys []*checkpoint.SigningKey) error {
 		seen[v.Algorithm()] = true
 	}
 	return nil
-}
-
-// VerifierKeys returns the public halves of the witness's keys, to be put into
-// policies.
-func (w *Witness) VerifierKeys() []*checkpoint.VerifierKey {
-	out := make([]*checkpoint.VerifierKey, len(w.keys))
-	for i, k := range w.keys {
-		out[i] = k.Verifier()
-	}
-	return out
 }
 
 // Handler serves add-checkpoint and the read interface of tlog-witness under one

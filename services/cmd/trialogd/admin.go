@@ -6,16 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/trialog/trialog/services/internal/problem"
 	"github.com/trialog/trialog/services/internal/run"
+	"github.com/trialog/trialog/services/internal/socket"
 )
 
 // rolloverPath is what the running log is asked over its socket.
@@ -31,82 +29,19 @@ type rolledOver struct {
 // errNotRunning says that no process answers on a log's socket.
 var errNotRunning = errors.New("no log is running there; start it with: trialogd all")
 
-// longestSocket is what fits into the address of a socket everywhere, in bytes.
-const longestSocket = 100
-
-// shortened returns a path of a socket that fits into an address: the data folder
-// may lie deep. It is good until done is called.
-func shortened(socket string) (short string, done func() error, err error) {
-	if len(socket) <= longestSocket {
-		return socket, func() error { return nil }, nil
-	}
-	folder, err := filepath.Abs(filepath.Dir(socket))
-	if err != nil {
-		return "", nil, err
-	}
-	dir, err := os.MkdirTemp("", "trialog-")
-	if err != nil {
-		return "", nil, err
-	}
-	done = func() error { return os.RemoveAll(dir) }
-	link := filepath.Join(dir, "d")
-	if err := os.Symlink(folder, link); err != nil {
-		return "", nil, errors.Join(err, done())
-	}
-	return filepath.Join(link, filepath.Base(socket)), done, nil
-}
-
-// listenAdmin makes the log's socket, which only its owner can open.
-func listenAdmin(ctx context.Context, socket string) (net.Listener, error) {
-	// The folder keeps everybody else out, also before the socket has its mode.
-	folder := filepath.Dir(socket)
-	if err := makeFolder(folder); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(folder, 0o700); err != nil { //nolint:gosec // a folder
-		return nil, err
-	}
-	// A socket that a killed process left behind keeps a new one out. No other
-	// process has this log: its ledger is locked.
-	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	short, done, err := shortened(socket)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "unix", short)
-	if err := errors.Join(err, done()); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", socket, err)
-	}
-	if l, ok := listener.(*net.UnixListener); ok {
-		l.SetUnlinkOnClose(false) // it knows the short path, which is gone
-	}
-	if err := os.Chmod(socket, 0o600); err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	return listener, nil
-}
-
 // dialAdmin connects to the process that has the socket; errNotRunning if there
 // is none.
-func dialAdmin(ctx context.Context, socket string) (net.Conn, error) {
-	short, done, err := shortened(socket)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", short)
-	err = errors.Join(err, done())
-	// A process that was killed leaves its socket behind.
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+func dialAdmin(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := socket.Dial(ctx, path)
+	if errors.Is(err, socket.ErrNobody) {
 		return nil, errNotRunning
 	}
 	return conn, err
 }
 
 // checkNobody refuses while a process answers on the socket.
-func checkNobody(ctx context.Context, socket string) error {
-	conn, err := dialAdmin(ctx, socket)
+func checkNobody(ctx context.Context, path string) error {
+	conn, err := dialAdmin(ctx, path)
 	if errors.Is(err, errNotRunning) {
 		return nil
 	} else if err != nil {
@@ -116,9 +51,9 @@ func checkNobody(ctx context.Context, socket string) error {
 }
 
 // askRollover asks the process that has the socket.
-func askRollover(ctx context.Context, socket string, force bool) (*rolledOver, error) {
+func askRollover(ctx context.Context, path string, force bool) (*rolledOver, error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dialAdmin(ctx, socket)
+		return dialAdmin(ctx, path)
 	}}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://log%s?force=%t", rolloverPath, force), http.NoBody)
@@ -149,13 +84,14 @@ func askRollover(ctx context.Context, socket string, force bool) (*rolledOver, e
 }
 
 // serveAdmin answers on the log's socket until ctx ends.
-func (e *engine) serveAdmin(ctx context.Context, socket string) error {
-	listener, err := listenAdmin(ctx, socket)
+func (e *engine) serveAdmin(ctx context.Context, path string) error {
+	// No other process has this log: its ledger is locked.
+	listener, err := socket.Listen(ctx, path)
 	if err != nil {
 		return err
 	}
 	err = run.HTTP(ctx, listener, run.Server(http.HandlerFunc(e.answerAdmin), e.log))
-	return errors.Join(err, os.Remove(socket))
+	return errors.Join(err, os.Remove(path))
 }
 
 func (e *engine) answerAdmin(w http.ResponseWriter, r *http.Request) {

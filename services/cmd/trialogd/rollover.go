@@ -50,6 +50,9 @@ func (e *engine) rollOver(ctx context.Context, force bool) (*rolledOver, error) 
 	if cutOff {
 		at-- // it has ended
 	}
+	if at == len(e.shards)-1 && e.unopened != nil {
+		return nil, fmt.Errorf("end %s: %w; start the log again", e.shards[at].place.Origin, e.unopened)
+	}
 	if at == len(e.shards)-1 {
 		return nil, fmt.Errorf(`no shard behind %s is announced; do so with "trialogd shard add"`, e.shards[at].place.Origin)
 	}
@@ -59,6 +62,9 @@ func (e *engine) rollOver(ctx context.Context, force bool) (*rolledOver, error) 
 			next.place.Origin, opens.UTC().Format(time.DateTime))
 	}
 	if !cutOff {
+		if err := e.awaitStandby(ctx, next); err != nil {
+			return nil, fmt.Errorf("end %s: %w", sh.place.Origin, err)
+		}
 		if err := e.endShard(ctx, sh, next.place.Origin); err != nil {
 			return nil, fmt.Errorf("end %s: %w", sh.place.Origin, err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/trialog/trialog/services/config"
 	"github.com/trialog/trialog/services/sequencer"
+	"github.com/trialog/trialog/services/witness/command"
 )
 
 // patience bounds a wait that ends at once when all is well.
@@ -45,7 +46,7 @@ func startWitnesses(t *testing.T, l layout, s *config.Log) {
 	t.Cleanup(func() { cancel(); running.Wait() })
 	for n := range s.Witnesses {
 		running.Go(func() {
-			if err := runWitness(ctx, l.witness(n+1, "witness.json"), time.Now, quiet()); err != nil {
+			if err := command.Serve(ctx, l.witness(n+1, "witness.json"), command.Program{Now: time.Now, Logger: quiet}); err != nil {
 				t.Errorf("witness %d: %v", n+1, err)
 			}
 		})

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/config"
+	"github.com/trialog/trialog/services/internal/signing"
 )
 
 // Names of the files with the keys of a shard, in its folder of keys.
@@ -153,32 +153,24 @@ func makeLogKeys(dir, origin string) ([]string, error) {
 		alg  checkpoint.Algorithm
 	}{{logKeyEd25519, checkpoint.AlgEd25519}, {logKeyMLDSA, checkpoint.AlgMLDSA44}} {
 		path := filepath.Join(dir, k.file)
-		if known, err := readLogKey(path); err == nil {
-			vkeys = append(vkeys, known.Verifier().String())
-			continue
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+		vkey, err := knownLogKey(path, origin, k.alg)
+		if vkey == nil && err == nil {
+			vkey, err = signing.MakeNoteKey(path, origin, k.alg)
 		}
-		vkey, err := makeNoteKey(path, origin, k.alg)
 		if err != nil {
 			return nil, err
 		}
-		vkeys = append(vkeys, vkey)
+		vkeys = append(vkeys, vkey.String())
 	}
 	return vkeys, nil
 }
 
-// makeNoteKey makes a key that signs checkpoints and returns its verifier key.
-func makeNoteKey(path, name string, alg checkpoint.Algorithm) (string, error) {
-	k, err := checkpoint.GenerateKey(rand.Reader, name, alg)
-	if err != nil {
-		return "", err
-	}
-	return k.Verifier().String(), writeNew(path, []byte(k.Encode()+"\n"), 0o600)
-}
-
-// makeKey makes a key that signs statements.
+// makeKey makes a key that signs statements, unless a reference file says where it
+// is.
 func makeKey(path string) (*statement.PublicKey, error) {
+	if known, err := referencedKey(path); known != nil || err != nil {
+		return known, err
+	}
 	k, err := statement.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err

@@ -9,9 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/services/config"
+	"github.com/trialog/trialog/services/internal/signing"
+	"github.com/trialog/trialog/services/witness/command"
 )
 
 // witnessTrust is what the witnesses of a log on one machine are told about it.
@@ -25,17 +26,6 @@ type witnessTrust struct {
 // log and the two others, of which one may be away. So it does not matter that the
 // log has another address than the one that it was made with.
 const witnessAnswers = 2
-
-// cosignerKeys are the keys of a new witness.
-func cosignerKeys() []struct {
-	suffix string
-	alg    checkpoint.Algorithm
-} {
-	return []struct {
-		suffix string
-		alg    checkpoint.Algorithm
-	}{{"ed25519", checkpoint.AlgEd25519Cosignature}, {"mldsa44", checkpoint.AlgMLDSA44}}
-}
 
 // makeWitness makes one witness's keys and configuration and adds its lines to
 // the policy. It returns the name of its operator's group. Shards that come later
@@ -62,13 +52,13 @@ func makeWitness(l layout, s *config.Log, n int, trust witnessTrust, policy *str
 		}
 	}
 	var members []string
-	for _, k := range cosignerKeys() {
-		vkey, err := makeNoteKey(l.witness(n, k.suffix+".key"), name, k.alg)
+	for _, k := range command.KeyKinds() {
+		vkey, err := signing.MakeNoteKey(l.witness(n, k.Suffix+".key"), name, k.Algorithm)
 		if err != nil {
 			return "", err
 		}
-		c.KeyFiles = append(c.KeyFiles, k.suffix+".key")
-		member := group + "-" + k.suffix
+		c.KeyFiles = append(c.KeyFiles, k.Suffix+".key")
+		member := group + "-" + k.Suffix
 		members = append(members, member)
 		fmt.Fprintf(policy, "witness %s %s http://%s\n", member, vkey, address)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/trialog/trialog/services/config"
 )
 
-// command runs trialogd and returns what it printed.
-func command(t *testing.T, args ...string) string {
+// trialogd runs the program and returns what it printed.
+func trialogd(t *testing.T, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
 	root := newRoot(&program{now: time.Now})
@@ -62,22 +62,22 @@ func TestWitnessInspected(t *testing.T) {
 		if got := postTo(t, s.Witnesses[0], "old 1\n\n", signedTree(t, l, s, "other")); got != http.StatusUnprocessableEntity {
 			t.Fatalf("a fork: status %d", got)
 		}
-		status := command(t, "witness", "status", "--config", path)
+		status := trialogd(t, "witness", "status", "--config", path)
 		if !strings.Contains(status, s.Shards[0].Origin+"  cosigning  1") || strings.Contains(status, "No witness is running") {
 			t.Errorf("status:\n%s", status)
 		}
 		if !strings.Contains(status, filepath.Base(l.logList())) {
 			t.Errorf("the list is not in the status:\n%s", status)
 		}
-		if got := command(t, "witness", "evidence", "--config", path, "--out", out); !strings.Contains(got, evidence.Ending) {
+		if got := trialogd(t, "witness", "evidence", "--config", path, "--out", out); !strings.Contains(got, evidence.Ending) {
 			t.Errorf("evidence: %s", got)
 		}
 		// What is written is not written again.
-		if got := command(t, "witness", "evidence", "--config", path, "--out", out); !strings.Contains(got, "no evidence") {
+		if got := trialogd(t, "witness", "evidence", "--config", path, "--out", out); !strings.Contains(got, "no evidence") {
 			t.Errorf("once more: %s", got)
 		}
 	})
-	if got := command(t, "witness", "evidence", "--config", path, "--out", out); !strings.Contains(got, "no evidence") {
+	if got := trialogd(t, "witness", "evidence", "--config", path, "--out", out); !strings.Contains(got, "no evidence") {
 		t.Errorf("from the file, once more: %s", got)
 	}
 	files, err := filepath.Glob(filepath.Join(out, "*"+evidence.Ending))
@@ -96,7 +96,7 @@ func TestWitnessInspected(t *testing.T) {
 	if err != nil || !found.Conclusive || found.Kind != evidence.KindFork || found.By != s.Log+"/witness-1" {
 		t.Errorf("%+v, %v", found, err)
 	}
-	if status := command(t, "witness", "status", "--config", path); !strings.Contains(status, "No witness is running") {
+	if status := trialogd(t, "witness", "status", "--config", path); !strings.Contains(status, "No witness is running") {
 		t.Errorf("status:\n%s", status)
 	}
 }
@@ -116,18 +116,4 @@ func postTo(t *testing.T, address, head string, note []byte) int {
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
 	return resp.StatusCode
-}
-
-// TestTuneWitness: the user's own settings stay.
-func TestTuneWitness(t *testing.T) {
-	for _, tc := range []struct {
-		gogc, limit string
-		want        string
-	}{{"", "", "pm"}, {"100", "", "m"}, {"", "1GiB", "p"}, {"off", "off", ""}} {
-		got := ""
-		tuneWitness(tc.gogc, tc.limit, func(int) int { got += "p"; return 0 }, func(int64) int64 { got += "m"; return 0 })
-		if got != tc.want {
-			t.Errorf("GOGC=%s GOMEMLIMIT=%s: %q, want %q", tc.gogc, tc.limit, got, tc.want)
-		}
-	}
 }
