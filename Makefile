@@ -35,12 +35,14 @@ build: ## build bin/trialog, bin/trialogd, bin/trialog-witness and bin/hammer, s
 	$(GOBUILD) -o bin/trialog-witness ./services/cmd/trialog-witness
 
 .PHONY: build-pkcs11
-build-pkcs11: ## build bin/trialogd-pkcs11, which takes keys from PKCS#11 tokens; needs a C compiler, not static
+build-pkcs11: ## build programs with -pkcs11 in their names, which take keys from PKCS#11 tokens; needs a C compiler, not static
 	CGO_ENABLED=1 $(GO) build -tags pkcs11 -trimpath -ldflags '-s -w' -o bin/trialogd-pkcs11 ./services/cmd/trialogd
+	CGO_ENABLED=1 $(GO) build -tags pkcs11 -trimpath -ldflags '-s -w' -o bin/trialog-witness-pkcs11 ./services/cmd/trialog-witness
 
 .PHONY: build-kms
-build-kms: ## build bin/trialogd-kms, static, which takes keys from Vault and from the KMS of clouds
+build-kms: ## build programs with -kms in their names, static, which take keys from Vault and from the KMS of clouds
 	$(GOBUILD) -tags kms -o bin/trialogd-kms ./services/cmd/trialogd
+	$(GOBUILD) -tags kms -o bin/trialog-witness-kms ./services/cmd/trialog-witness
 
 ##@ Check
 
