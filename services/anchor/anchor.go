@@ -12,8 +12,6 @@ package anchor
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,14 +52,12 @@ type Witness struct {
 
 // Authority is a time-stamp authority that is asked for tokens.
 type Authority struct {
-	// Name is for logs and metrics, and names the authority's tokens in the store.
-	Name string
+	// Authority is how its tokens are judged. Its name is for logs and metrics, too,
+	// and its policy is asked for.
+	anchored.Authority
+
 	// URL takes time-stamp queries by POST.
 	URL string
-	// Certificate is what its tokens' certificates must lead to.
-	Certificate *x509.Certificate
-	// Policy is asked for, and must be named by its tokens; nil takes any.
-	Policy asn1.ObjectIdentifier
 }
 
 // Config is what a Worker works with. It owns none of it.
@@ -202,11 +198,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
-// Judges returns the authorities as their tokens are judged.
-func (c *Config) Judges() []anchored.Authority {
-	list := make([]anchored.Authority, len(c.Authorities))
-	for i, a := range c.Authorities {
-		list[i] = anchored.Authority{Name: a.Name, Certificate: a.Certificate, Policy: a.Policy}
+// judges returns the authorities as their tokens are judged.
+func (w *Worker) judges() []anchored.Authority {
+	list := make([]anchored.Authority, len(w.c.Authorities))
+	for i := range list {
+		list[i] = w.c.Authorities[i].Authority
 	}
 	return list
 }

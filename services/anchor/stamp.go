@@ -66,8 +66,7 @@ func (w *Worker) stamp(ctx context.Context, a *Authority, text []byte) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	judge := anchored.Authority{Name: a.Name, Certificate: a.Certificate, Policy: a.Policy}
-	if t, err = judge.Check(w.c.Policy, t.Raw, text, nonce); err != nil {
+	if t, err = a.Check(w.c.Policy, t.Raw, text, nonce); err != nil {
 		return nil, err
 	}
 	if t.Time.Before(begun.Add(-maxSkew)) || t.Time.After(w.c.Now().Add(maxSkew)) {

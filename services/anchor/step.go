@@ -52,8 +52,9 @@ type goal struct {
 	target *anchored.Record
 	// begun tells that others have anchored it, so that there is no hurry.
 	begun bool
-	// anew tells that what is kept of it does not satisfy the policy, so that what
-	// stands of that is worth keeping under the published note.
+	// anew tells that what is kept of it is not handed out, for it does not satisfy
+	// the policy or one of its tokens the authority's present certificate, so that
+	// what stands of it is worth keeping under the published note.
 	anew bool
 }
 
@@ -115,7 +116,7 @@ func (w *Worker) goal(ctx context.Context) (*goal, error) {
 	// The same size. An idle log asks nobody, unless somebody has not answered yet,
 	// or the policy is another one by now.
 	kept := w.standing(note)
-	_, unsatisfied := w.c.Policy.CheckNote(w.newest.Note.Bytes())
+	_, _, unsatisfied := w.newest.Verify(w.c.Policy, w.judges())
 	if unsatisfied == nil && len(w.missing(kept)) == 0 {
 		return nil, nil //nolint:nilnil // nothing to do
 	}
@@ -160,7 +161,7 @@ func (w *Worker) standing(note *checkpoint.Note) *anchored.Record {
 	if with, err := note.With(sigs...); err == nil {
 		kept.Note = with
 	}
-	for _, a := range w.c.Judges() {
+	for _, a := range w.judges() {
 		raw := w.newest.Token(a.Name)
 		if raw == nil {
 			continue
@@ -307,7 +308,7 @@ func (w *Worker) merge(target *anchored.Record, sigs []checkpoint.Signature, tok
 		}
 	}
 	// What is kept is judged once more, as it will be when it goes out.
-	if _, _, err := got.Verify(w.c.Policy, w.c.Judges()); err != nil {
+	if _, _, err := got.Verify(w.c.Policy, w.judges()); err != nil {
 		return nil, false, err
 	}
 	return got, news, nil

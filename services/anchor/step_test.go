@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/timestamp/timestamptest"
 	"github.com/trialog/trialog/services/internal/anchored"
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/blob/blobtest"
@@ -253,7 +254,9 @@ func TestChangedParties(t *testing.T) {
 	w.asked()
 	c := w.config()
 	c.Registerer = nil
-	c.Authorities = append(c.Authorities[:1], Authority{Name: "t3", URL: "http://two.test/tsr", Certificate: w.tsas["two.test"].a.Root.Cert})
+	c.Authorities = append(c.Authorities[:1], Authority{
+		URL: "http://two.test/tsr", Authority: anchored.Authority{Name: "t3", Certificate: w.tsas["two.test"].a.Root.Cert},
+	})
 	var err error
 	if w.worker, err = New(c); err != nil {
 		t.Fatal(err)
@@ -270,6 +273,28 @@ func TestChangedParties(t *testing.T) {
 	r, err := anchored.Parse(raw)
 	if err != nil || len(r.Tokens) != 2 || r.Token("t1") == nil || r.Token("t3") == nil {
 		t.Errorf("stored: %+v, %v", r, err)
+	}
+}
+
+// TestChangedCertificate: a token that does not lead to the authority's present
+// certificate spoils nothing that stands, also while the authority is down.
+func TestChangedCertificate(t *testing.T) {
+	w := newWorld(t)
+	w.publish(3)
+	w.step()
+	w.tsas["two.test"].a = timestamptest.New("three")
+	w.tsas["two.test"].reply = refuseAll
+	w.restart()
+	w.asked()
+	w.pass(time.Minute)
+	w.step()
+	w.want("without it", "3 p1.test/4 p1.test/6 p2.test/4 t1")
+	w.tsas["two.test"].reply = nil
+	w.pass(time.Hour)
+	w.step()
+	w.want("back", all(3))
+	if got := w.asked(); got != counts(0, 0, 2) {
+		t.Errorf("asked: %s", got)
 	}
 }
 

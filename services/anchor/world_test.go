@@ -125,8 +125,8 @@ func (w *world) config() Config {
 	}
 	policy := []int{1, 3, 6, 1, 4, 1, 99999, 1}
 	c.Authorities = []Authority{
-		{Name: "t1", URL: "http://one.test/tsr", Certificate: w.tsas["one.test"].a.Root.Cert, Policy: policy},
-		{Name: "t2", URL: "http://two.test/tsr", Certificate: w.tsas["two.test"].a.Unit.Cert},
+		{URL: "http://one.test/tsr", Authority: anchored.Authority{Name: "t1", Certificate: w.tsas["one.test"].a.Root.Cert, Policy: policy}},
+		{URL: "http://two.test/tsr", Authority: anchored.Authority{Name: "t2", Certificate: w.tsas["two.test"].a.Unit.Cert}},
 	}
 	return c
 }
@@ -204,8 +204,7 @@ func (w *world) stored() string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c := w.config()
-	if _, tokens, err := r.Verify(w.policy, c.Judges()); err != nil || len(tokens) != len(r.Tokens) {
+	if _, tokens, err := r.Verify(w.policy, w.worker.judges()); err != nil || len(tokens) != len(r.Tokens) {
 		w.t.Errorf("what is stored does not verify: %d tokens of %d, %v", len(tokens), len(r.Tokens), err)
 	}
 	if r.At.After(w.now) || w.now.Sub(r.At) > 24*time.Hour {

@@ -23,6 +23,8 @@ type anchor struct {
 	tokens [][]byte // each verified
 	// refused is why the note does not satisfy the policy; nil if it does.
 	refused error
+	// broken is why nothing of it is handed out; nil if it verifies.
+	broken error
 }
 
 func (a *anchor) size() uint64 { return a.note.Checkpoint().Size }
@@ -49,6 +51,9 @@ func (s *shard) anchorOf(ctx context.Context, index uint64) (*anchor, *fault) {
 	a, err := s.readAnchor(ctx)
 	if err != nil {
 		return nil, s.fail(ctx, err)
+	}
+	if a != nil && a.broken != nil {
+		return nil, unavailable(a.broken)
 	}
 	if a == nil || a.refused != nil || a.size() <= index {
 		return nil, s.notAnchored(a)
@@ -78,7 +83,8 @@ func (s *shard) notAnchored(last *anchor) *fault {
 }
 
 // readAnchor reads the newest anchored checkpoint and verifies note and tokens;
-// nil if there is none. That its tree is the published one's is for renew to say.
+// nil if there is none. A bad one costs that, and its log line, once. That its tree
+// is the published one's is for renew to say.
 func (s *shard) readAnchor(ctx context.Context) (*anchor, error) {
 	raw, err := s.store.Get(ctx, anchored.Key)
 	switch {
@@ -90,24 +96,38 @@ func (s *shard) readAnchor(ctx context.Context) (*anchor, error) {
 	if a := s.anchor.Load(); a != nil && bytes.Equal(a.raw, raw) {
 		return a, nil
 	}
-	r, err := anchored.Parse(raw)
-	if err != nil {
-		return nil, &anchorError{err}
-	}
-	a := &anchor{raw: raw, at: r.At, note: r.Note}
-	if c := r.Note.Checkpoint(); c.Origin != s.origin {
-		return nil, &anchorError{errors.New("it is of another origin")}
-	}
-	if _, err := s.cfg.Policy.CheckNote(r.Note.Bytes()); err != nil {
-		// It was good when it was anchored, by the policy of that day; the next one is
-		// good by this one.
-		a.refused = err
-		s.cfg.Logger.WarnContext(ctx, "the anchored checkpoint does not satisfy the policy", "origin", s.origin, "reason", err.Error())
-	} else if _, a.tokens, err = r.Verify(s.cfg.Policy, s.cfg.Anchors.Authorities); err != nil {
-		return nil, &anchorError{err}
+	a := s.checkAnchor(raw)
+	switch {
+	case a.broken != nil:
+		s.report(ctx, a.broken)
+	case a.refused != nil:
+		s.cfg.Logger.WarnContext(ctx, "the anchored checkpoint does not satisfy the policy", "origin", s.origin, "reason", a.refused.Error())
 	}
 	s.anchor.Store(a)
 	return a, nil
+}
+
+// checkAnchor parses and verifies a stored record.
+func (s *shard) checkAnchor(raw []byte) *anchor {
+	a := &anchor{raw: raw}
+	r, err := anchored.Parse(raw)
+	if err == nil && r.Note.Checkpoint().Origin != s.origin {
+		err = errors.New("it is of another origin")
+	}
+	if err != nil {
+		a.broken = &anchorError{err}
+		return a
+	}
+	a.at, a.note = r.At, r.Note
+	// It was good when it was anchored, by the policy of that day; the next one is
+	// good by this one.
+	if _, a.refused = s.cfg.Policy.CheckNote(r.Note.Bytes()); a.refused != nil {
+		return a
+	}
+	if _, a.tokens, err = r.Verify(s.cfg.Policy, s.cfg.Anchors.Authorities); err != nil {
+		a.broken = &anchorError{err}
+	}
+	return a
 }
 
 // anchorError says why a stored anchored checkpoint is not handed out.

@@ -266,6 +266,12 @@ func TestAnchorThatDoesNotVerify(t *testing.T) {
 			if lines := s.lines.take(); !strings.Contains(lines, "level=ERROR") {
 				t.Errorf("not logged: %s", lines)
 			}
+			problem(t, s.refreshAnchored(t, "anchored=true", encode(t, l.receiptOf(t, 3))), http.StatusServiceUnavailable, "")
+			// What only the tree tells is found out each time.
+			again := strings.Contains(s.lines.take(), "level=ERROR")
+			if byTree := name == "another root" || name == "a greater size than the published one"; again != byTree {
+				t.Errorf("logged again: %t", again)
+			}
 			// It is mended, and what does not need it goes on.
 			if rec := s.refresh(t, http.MethodPost, encode(t, l.receiptOf(t, 3))); rec.Code != http.StatusOK {
 				t.Errorf("a receipt under the published checkpoint: %d", rec.Code)

@@ -163,7 +163,7 @@ func (s *Sequencer) acknowledge(ctx context.Context, req Request, id statement.I
 		// The entry is durable: whoever waited in vain for FINAL gets the promise.
 		// Why there is no quorum, the publisher says, once.
 		s.log.Debug("no final receipt in time", "index", out.index, "error", err)
-		if p != nil && ctx.Err() == nil {
+		if p != nil && ctx.Err() == nil && !errors.Is(err, errOutdated) {
 			s.log.Error("no receipt of a published entry", "index", out.index, "error", err)
 		}
 		answer.Receipt = nil
@@ -173,7 +173,7 @@ func (s *Sequencer) acknowledge(ctx context.Context, req Request, id statement.I
 	return answer, err
 }
 
-// promise signs a pending record for an entry.
+// promise signs a pending record for an entry; ErrNotReady if the key does not.
 func (s *Sequencer) promise(identity statement.Identity, out outcome) ([]byte, error) {
 	if out.final != nil {
 		return nil, fmt.Errorf("entry %d of an earlier shard is not this one's to promise", out.index)
@@ -183,8 +183,17 @@ func (s *Sequencer) promise(identity statement.Identity, out outcome) ([]byte, e
 		Received: out.received, Deadline: out.received.Add(s.c.Limits.Promise),
 	}
 	raw, err := p.Sign(s.c.PendingKey)
+	if failed := err != nil; s.unpromised.Load() != failed && s.unpromised.Swap(failed) != failed {
+		if failed {
+			s.log.Error("the key for promises does not sign", "error", err)
+		} else {
+			s.log.Info("the key for promises signs again")
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("sign the promise: %w", err)
+		// Its token or its service may be away for a while. The entry is durable, and
+		// the statement will find it when it is sent again.
+		return nil, fmt.Errorf("%w: sign the promise: %w", ErrNotReady, err)
 	}
 	return raw, nil
 }

@@ -147,7 +147,9 @@ func (a *answerer) finish(it *item, head *published) error {
 		return a.ctx.Err()
 	}
 	if err != nil {
-		a.s.log.Error("no receipt of a published entry", "index", it.out.index, "error", err)
+		if !errors.Is(err, errOutdated) {
+			a.s.log.Error("no receipt of a published entry", "index", it.out.index, "error", err)
+		}
 		if it.out.final != nil { // another shard's place is not ours to promise
 			return a.refuse(it, err)
 		}

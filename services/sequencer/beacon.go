@@ -140,7 +140,9 @@ func (s *Sequencer) loadBeacon(ctx context.Context, head *published, named *stat
 		return nil, bad("%s", err)
 	}
 	cosigned, err := s.c.Policy.CheckNote(note)
-	if err != nil {
+	if err != nil && s.hasPublished(head, digest) {
+		return nil, errOutdated // there is no other one to be had
+	} else if err != nil {
 		return nil, bad("%s", err)
 	}
 	if line := s.strangeLine(parsed); line > 0 && !stored && !s.hasPublished(head, digest) {

@@ -57,11 +57,16 @@ var (
 	ErrBusy = errors.New("the log is busy")
 	// ErrEnded: the shard has ended; its successor takes statements in.
 	ErrEnded = errors.New("the shard has ended")
-	// ErrNotReady: the sequencer is starting, has refused, or is stopping.
+	// ErrNotReady: the sequencer is starting, has refused, or is stopping, or the key
+	// that signs promises does not.
 	ErrNotReady = errors.New("the log takes nothing in at the moment")
 	// ErrNotFound: there is no such statement, or no checkpoint has it yet.
 	ErrNotFound = errors.New("no such statement in the log")
 )
+
+// errOutdated says that a proof would be under a checkpoint which does not satisfy
+// the policy of today: it waits for the witnesses of today. It is an ErrNotReady.
+var errOutdated = fmt.Errorf("%w: a checkpoint is not yet cosigned as the policy wants it", ErrNotReady)
 
 // BusyError is an ErrBusy that says when to try again.
 type BusyError struct {

@@ -122,7 +122,7 @@ func (s *Sequencer) last() *ancestor {
 // shard's own part of it. If own is 0, the shard has not opened yet: then it
 // follows a predecessor that is still at work, until that has ended.
 func (s *Sequencer) inherit(ctx context.Context, own uint64) error {
-	if err := s.alignLedger(); err != nil {
+	if err := s.alignLedger(ctx, own); err != nil {
 		return err
 	}
 	for i, a := range s.lineage {
@@ -140,20 +140,47 @@ func (s *Sequencer) inherit(ctx context.Context, own uint64) error {
 	return s.c.Ledger.Begin(s.c.Origin, false)
 }
 
-// alignLedger empties the ledger if it stands on other shards than this one.
-func (s *Sequencer) alignLedger() error {
+// alignLedger empties the ledger if it stands on other shards than this one, or on
+// another log of its name. own is the size of the shard's store.
+func (s *Sequencer) alignLedger(ctx context.Context, own uint64) error {
 	for i, known := range s.c.Ledger.Shards() {
-		earlier := i < len(s.lineage)
+		stands := false
 		switch {
-		case earlier && known.Origin == s.lineage[i].Origin && known.Indexed:
-			continue
+		case i < len(s.lineage):
+			stands = known.Origin == s.lineage[i].Origin && known.Indexed
 		case i == len(s.lineage) && known.Origin == s.c.Origin:
-			continue
+			var err error
+			if stands, err = s.readFromStore(ctx, known, own); err != nil {
+				return err
+			}
 		}
-		s.log.Warn("the ledger stands on other shards and is made again", "shard", known.Origin)
-		return s.c.Ledger.Reset()
+		if !stands {
+			s.log.Warn("the ledger stands on other shards, or on another log, and is made again", "shard", known.Origin)
+			return s.c.Ledger.Reset()
+		}
 	}
 	return nil
+}
+
+// readFromStore tells whether the ledger's part of this shard was read from a log
+// that is, up to there, the one in the store. One that is ahead of the store is for
+// catchUpLedger to judge.
+func (s *Sequencer) readFromStore(ctx context.Context, known ledger.Shard, own uint64) (bool, error) {
+	switch {
+	case known.Size == 0 || known.Size > own:
+		return true, nil
+	case known.Root != [32]byte{}:
+		root, err := s.c.Tree.RootAt(ctx, known.Size)
+		if err != nil {
+			return false, storeError("compute the root at the ledger's size", err)
+		}
+		return root == known.Root, nil
+	}
+	leaves, err := s.c.Tree.Leaves(ctx, known.Size-1, 1)
+	if err != nil {
+		return false, storeError("read the ledger's last entry back", err)
+	}
+	return len(leaves) == 1 && tile.LeafHash(leaves[0].Value) == known.LastLeaf, nil
 }
 
 // followToEnd follows a predecessor until it has ended, with next as its

@@ -69,6 +69,9 @@ func (p *parts) take() []*trialogv1.ReceiptPart {
 // final builds the answer for an entry that the published checkpoint holds.
 func (p *parts) final(ctx context.Context, head *published, it *item) (*trialogv1.StreamFinal, error) {
 	out := it.out
+	if head.outdated {
+		return nil, errOutdated
+	}
 	b, err := head.block(ctx, out.index)
 	if err != nil {
 		return nil, err

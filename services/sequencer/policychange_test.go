@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/verify"
 	"github.com/trialog/trialog/services/internal/blob"
@@ -138,6 +139,28 @@ func TestPolicyDeniesTheLog(t *testing.T) {
 	}
 }
 
+// TestPolicyDeniesTheRegister: a body beyond the end that the policy names is not
+// signed, even if it was registered before a crash.
+func TestPolicyDeniesTheRegister(t *testing.T) {
+	g := newGrown(t, "a")
+	g.remove(t, signedParts...)
+	g.policy = policyBy(t, g.logKeys, g.witness.keys, map[string]any{
+		"format": verify.TrustFormat2,
+		"finals": []any{map[string]any{"origin": testOrigin, "size": g.sizes[2] - 1, "root": base64.StdEncoding.EncodeToString(make([]byte, 32))}},
+	})
+	clear(g.witness.offered)
+	err := g.start()
+	if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Reason != Fork {
+		t.Errorf("started with %v", err)
+	}
+	if _, err := g.seq.c.Tiles.Get(t.Context(), candidateKey); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("a checkpoint was signed: %v", err)
+	}
+	if g.witness.bodies() != 0 {
+		t.Error("the witnesses were shown it")
+	}
+}
+
 // TestPolicyChangedForEndedShard: the last checkpoint of a sealed shard that still
 // has a sequencer is cosigned by the new witnesses.
 func TestPolicyChangedForEndedShard(t *testing.T) {
@@ -203,8 +226,39 @@ func TestPolicyChangedForPredecessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(func() bool { return second.seq.Checkpoint() != nil && !second.seq.head().outdated })
-	if a, err := second.seq.Add(t.Context(), request); err != nil || !a.Duplicate || a.Index != old.Index {
-		t.Errorf("the statement again: %+v, %v", a, err)
+	// What no verifier would take is not handed out: neither the receipt of an entry
+	// there, nor one here whose signer is enrolled there.
+	raw, err := second.seq.ancestor(first.origin).final.Load().tree.Entry(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := entry.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enrolment := Request{Envelope: e.Envelope} // it proves itself
+	for name, add := range map[string]func(context.Context, *Sequencer, Request) (*Answer, error){
+		"call": func(ctx context.Context, s *Sequencer, r Request) (*Answer, error) { return s.Add(ctx, r) }, "stream": addByStream,
+	} {
+		for i, r := range []Request{request, enrolment} {
+			if _, err := add(t.Context(), second.seq, r); !errors.Is(err, ErrNotReady) {
+				t.Errorf("%s: statement %d again: %v", name, i, err)
+			}
+		}
+	}
+	if _, _, err := second.seq.Find(t.Context(), old.Identity); !errors.Is(err, ErrNotReady) {
+		t.Errorf("found with %v", err)
+	}
+	draft := second.protocol("T1", "early")
+	early := Request{Envelope: second.sign(draft, second.admin).Bytes(), Beacon: second.beacon()}
+	second.advance(draft, identityOf(t, early))
+	for range 2 {
+		if a, err := addByStream(t.Context(), second.seq, early); err != nil || a.Promise == nil || a.Receipt != nil {
+			t.Errorf("a signer of the predecessor: final %t, %v", a != nil && a.Receipt != nil, err)
+		}
+		if a, err := second.seq.Add(t.Context(), early); err != nil || a.Promise == nil || a.Receipt != nil {
+			t.Errorf("a signer of the predecessor: final %t, %v", a != nil && a.Receipt != nil, err)
+		}
 	}
 	lines := &bytes.Buffer{}
 	r := &Renewal{
@@ -213,6 +267,11 @@ func TestPolicyChangedForPredecessor(t *testing.T) {
 	}
 	first.witness.setDown(true, true, false)
 	before, err := first.tiles.Get(t.Context(), CheckpointKey)
+	if note, perr := checkpoint.Parse(before); perr != nil {
+		t.Fatal(perr)
+	} else if _, err := second.seq.checkBeacon(t.Context(), beaconOf(note), nil); !errors.Is(err, errOutdated) {
+		t.Errorf("as a beacon: %v", err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,11 +293,18 @@ func TestPolicyChangedForPredecessor(t *testing.T) {
 		t.Errorf("nothing to do: %v", err)
 	}
 	await(func() bool { return !second.seq.ancestor(first.origin).final.Load().outdated })
-	a, err := second.seq.Add(t.Context(), request)
-	if err != nil || !a.Duplicate {
-		t.Fatal(err)
+	for _, r := range []Request{request, enrolment, early} {
+		a, err := second.seq.Add(t.Context(), r)
+		if err != nil || !a.Duplicate {
+			t.Fatal(err)
+		}
+		second.acceptable(a.Receipt)
+		if raw, _, err := second.seq.Find(t.Context(), a.Identity); err != nil {
+			t.Error(err)
+		} else {
+			second.acceptable(raw)
+		}
 	}
-	second.acceptable(a.Receipt)
 	// New entries carry the enrolment under the renewed checkpoint.
 	next := second.protocol("T1", "version 2")
 	second.acceptable(second.add(next, second.admin).Receipt)
@@ -386,6 +452,21 @@ func TestRenewalRefuses(t *testing.T) {
 		if asked || tiles.put {
 			t.Errorf("%s: asked for: %t, published: %t", name, asked, tiles.put)
 		}
+	}
+	// What the policy denies, nobody is asked to sign.
+	keys := append(shardKeys(t, 0), shardKeys(t, 1)...)
+	denied := policyBy(t, keys, first.witness.keys, map[string]any{
+		"format": verify.TrustFormat2,
+		"finals": []any{map[string]any{"origin": first.origin, "size": sealed.Size, "root": base64.StdEncoding.EncodeToString(other.Root[:])}},
+	})
+	asked := false
+	first.witness.cosigned = func(int, checkpoint.Checkpoint) { asked = true }
+	r := &Renewal{
+		Origin: first.origin, Tiles: first.tiles, Register: fixed(sealed), Witness: first.witness, Policy: denied,
+		Logger: slog.New(slog.DiscardHandler),
+	}
+	if err := r.Step(t.Context()); err == nil || asked {
+		t.Errorf("%v; the witnesses were asked: %t", err, asked)
 	}
 	first.witness.cosigned = nil
 	// A failed write is made again.

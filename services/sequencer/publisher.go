@@ -10,6 +10,7 @@ import (
 	"github.com/trialog/trialog/services/internal/blob"
 	"github.com/trialog/trialog/services/internal/fault"
 	"github.com/trialog/trialog/services/internal/register"
+	"github.com/trialog/trialog/services/internal/tile"
 	"github.com/trialog/trialog/services/internal/tlog"
 	"github.com/trialog/trialog/services/sequencer/witnessing"
 )
@@ -18,6 +19,7 @@ import (
 // it registered, signed, cosigned and published. No growth, no new checkpoint.
 type publisher struct {
 	s          *Sequencer
+	tiles      *tile.Writer
 	registered register.Record
 	grown      <-chan tlog.Root
 	settled    bool // see started
@@ -41,7 +43,7 @@ func (p *publisher) run(ctx context.Context) error {
 			return ctx.Err()
 		case want = <-p.grown:
 		case <-retry.C:
-			if head := p.s.head(); want.Size <= head.size() && !head.isOutdated() {
+			if !p.s.head().lacks(want.Size) {
 				continue
 			}
 		}
@@ -57,6 +59,9 @@ func (p *publisher) run(ctx context.Context) error {
 		case isNoQuorum(err):
 			p.s.log.Warn("no quorum of witnesses", "size", want.Size, "reason", err.Error())
 			retry.Reset(p.s.c.Limits.RetryQuorum)
+		case isUnsigned(err):
+			p.warnUnsigned(want.Size, err)
+			retry.Reset(p.s.c.Limits.RetryQuorum)
 		default:
 			return err
 		}
@@ -65,14 +70,20 @@ func (p *publisher) run(ctx context.Context) error {
 
 // settle asks the witnesses until no quorum is left unasked.
 func (p *publisher) settle(ctx context.Context) error {
-	for !p.settled {
+	for pause := p.s.c.Limits.RetryProbe; !p.settled; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(p.s.c.Limits.RetryProbe):
+		case <-time.After(pause):
 		}
+		pause = p.s.c.Limits.RetryProbe
 		var err error
-		if p.settled, err = p.s.probe(ctx, p.registered); err != nil {
+		p.settled, err = p.s.probe(ctx, p.registered)
+		switch {
+		case isUnsigned(err):
+			p.warnUnsigned(p.registered.Size, err)
+			pause = p.s.c.Limits.RetryQuorum
+		case err != nil:
 			return err
 		}
 	}
@@ -97,13 +108,37 @@ func isNoQuorum(err error) bool {
 	return errors.As(err, &none)
 }
 
+func (p *publisher) warnUnsigned(size uint64, err error) {
+	p.s.log.Warn("a key of the log does not sign", "size", size, "reason", err.Error())
+}
+
+// lacks tells whether something is to be published for a tree of a size. A tree
+// that is smaller than the published one is that of somebody who has not yet been
+// told of a newer one.
+func (p *published) lacks(size uint64) bool {
+	return size > p.size() || size == p.size() && p.isOutdated()
+}
+
+// unsignedError says that a key of the log has not signed: its token or its service
+// may be away for a while. What was to be signed is registered, so it can be signed
+// later, and nothing else can.
+type unsignedError struct{ err error }
+
+func (e *unsignedError) Error() string { return "sign the checkpoint: " + e.err.Error() }
+func (e *unsignedError) Unwrap() error { return e.err }
+
+func isUnsigned(err error) bool {
+	_, ok := errors.AsType[*unsignedError](err)
+	return ok
+}
+
 // checkpoint takes one root through the steps 5 to 8.
 func (p *publisher) checkpoint(ctx context.Context, want tlog.Root) error {
 	s := p.s
 	if err := s.checkFinal(want); err != nil {
 		return err
 	}
-	tree, err := s.reader.Tree(ctx, want.Size, want.Hash)
+	tree, err := p.readTree(ctx, want)
 	if err != nil {
 		return stopped("read the tree to be published", err)
 	}
@@ -272,7 +307,7 @@ func swap(ctx context.Context, r register.Register, old, next register.Record) e
 
 // sign returns the note of the registered body, signed with both keys of the
 // log. A body that was signed before is not signed again, so that the log's own
-// time on it stays what it was.
+// time on it stays what it was. An *unsignedError may go away.
 func (s *Sequencer) sign(ctx context.Context, r register.Record) (*checkpoint.Note, error) {
 	body := checkpoint.Checkpoint{Origin: r.Origin, Size: r.Size, Root: r.Root}
 	raw, err := s.c.Tiles.Get(ctx, candidateKey)
@@ -289,7 +324,7 @@ func (s *Sequencer) sign(ctx context.Context, r register.Record) (*checkpoint.No
 	}
 	note, err := checkpoint.SignLog(body, uint64(max(s.c.Now().Unix(), 0)), s.c.LogKeys...)
 	if err != nil {
-		return nil, fmt.Errorf("sign the checkpoint: %w", err)
+		return nil, &unsignedError{err}
 	}
 	if err := s.c.Tiles.Put(ctx, blob.Object{Key: candidateKey, Data: note.Bytes()}); err != nil {
 		return nil, refuse(Failed, "keep the signed checkpoint: %w", err)

@@ -40,8 +40,12 @@ func (s *Sequencer) receipt(ctx context.Context, p *published, index uint64, kno
 
 // prove reads an entry and its inclusion path out of the tiles, which verify
 // both against the published root. An entry that is known already is not read,
-// but held against the same leaf hash: reading one means to read its bundle.
+// but held against the same leaf hash: reading one means to read its bundle. Under
+// an outdated checkpoint nothing is proven: no verifier would take it.
 func (s *Sequencer) prove(ctx context.Context, p *published, index uint64, known []byte) ([]byte, *receipt.Proof, error) {
+	if p.outdated {
+		return nil, nil, errOutdated
+	}
 	leaf, err := p.tree.LeafHash(ctx, index)
 	if err != nil {
 		return nil, nil, storeError(fmt.Sprintf("read the hash of entry %d", index), err)

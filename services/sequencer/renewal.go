@@ -86,6 +86,9 @@ func (r *Renewal) Step(ctx context.Context) error {
 	if unsatisfied == nil {
 		return nil
 	}
+	if denied, ok := errors.AsType[*verify.FinalError](unsatisfied); ok {
+		return fmt.Errorf("the published checkpoint: %w", denied) // nobody is to sign it
+	}
 	note, err := checkpoint.Parse(raw)
 	if err != nil {
 		return err

@@ -157,6 +157,8 @@ type Sequencer struct {
 	durable  atomic.Uint64 // entries that are past step 4
 	endsAt   atomic.Uint64 // size of the shard with its last entry; 0 while it goes on
 	stopped  atomic.Bool   // Run has returned
+	// unpromised: the key for promises has failed to sign the newest one.
+	unpromised atomic.Bool
 
 	mu        sync.Mutex
 	ready     bool
@@ -293,7 +295,7 @@ func (s *Sequencer) run(ctx context.Context) error {
 		}
 	}
 	work.Go(func() {
-		p := &publisher{s: s, registered: start.registered, grown: grown, settled: start.settled}
+		p := &publisher{s: s, tiles: start.tiles, registered: start.registered, grown: grown, settled: start.settled}
 		cancel(p.run(ctx))
 	})
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/entry"
@@ -37,6 +38,9 @@ type started struct {
 func (s *Sequencer) start(ctx context.Context) (*started, error) {
 	registered, err := s.readRegister(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkFinal(tlog.Root{Size: registered.Size, Hash: registered.Root}); err != nil {
 		return nil, err
 	}
 	root, err := s.integrated(ctx, registered)
@@ -78,7 +82,7 @@ func (s *Sequencer) start(ctx context.Context) (*started, error) {
 	// A sealed shard signs nothing any more, so there is nothing to ask.
 	settled := registered.Sealed
 	if !settled {
-		if settled, err = s.probe(ctx, registered); err != nil {
+		if settled, err = s.probe(ctx, registered); err != nil && !isUnsigned(err) {
 			return nil, err
 		}
 	}
@@ -313,6 +317,9 @@ func (s *Sequencer) apply(first uint64, entries [][]byte, root [32]byte) error {
 		}
 	}
 	change.Reached(root)
+	if n := len(entries); n > 0 {
+		change.Ends(tile.LeafHash(entries[n-1]))
+	}
 	return change.Commit()
 }
 
@@ -333,7 +340,8 @@ func readEntry(raw []byte) (*entry.Entry, *statement.Statement, statement.Identi
 // probe asks the witnesses what they have seen, by sending the registered
 // checkpoint again. It returns true if no quorum is left unasked: until then some
 // quorum might hold a checkpoint that this log has forgotten, and no new body may
-// be signed. Promises go on meanwhile.
+// be signed. Promises go on meanwhile. While the registered body itself cannot be
+// signed, nobody is asked: an *unsignedError.
 func (s *Sequencer) probe(ctx context.Context, registered register.Record) (bool, error) {
 	note, err := s.sign(ctx, registered)
 	if err != nil {
@@ -357,9 +365,23 @@ func (s *Sequencer) probe(ctx context.Context, registered register.Record) (bool
 // with those that have not answered, could form a quorum: then a checkpoint may
 // have been published that this log has forgotten. Fewer are outvoted: a 409's
 // size is not signed, and no single witness may stop the log.
+//
+// Witnesses of the policy that are not asked, for others ask them at a slower pace,
+// count with those that have not answered. By that a single witness can stop no log
+// which could be cosigned without it, unless two quorums of the policy have no
+// witness in common. Retired keys count for nothing new.
 func (s *Sequencer) judgeProbe(results []witnessing.WitnessResult, registered register.Record) error {
 	var first *witnessing.WitnessResult
+	notes := s.c.Policy.Notes()
 	suspect := map[string]bool{}
+	for _, w := range notes.Witnesses() {
+		asked := slices.ContainsFunc(results, func(r witnessing.WitnessResult) bool { return r.Witness == w.Name })
+		retired := slices.ContainsFunc(s.c.Policy.Trust().Retired, func(r verify.Retired) bool { return r.Key.String() == w.Key.String() })
+		suspect[w.Name] = !asked && !retired
+	}
+	if notes.Quorum(func(name string) bool { return suspect[name] }) {
+		clear(suspect) // whatever anybody says
+	}
 	for i, r := range results {
 		switch r.Outcome {
 		case witnessing.Cosigned, witnessing.Behind, witnessing.KnowsNothing:
@@ -374,7 +396,7 @@ func (s *Sequencer) judgeProbe(results []witnessing.WitnessResult, registered re
 		}
 		suspect[r.Witness] = true
 	}
-	if first == nil || !s.c.Policy.Notes().Quorum(func(name string) bool { return suspect[name] }) {
+	if first == nil || !notes.Quorum(func(name string) bool { return suspect[name] }) {
 		return nil
 	}
 	if first.Outcome == witnessing.Ahead {

@@ -286,7 +286,7 @@ func emptyRoot() [32]byte {
 }
 
 func TestHealsAtStart(t *testing.T) {
-	g := newGrown(t, "a")
+	g, other := newGrown(t, "a"), newGrown(t, "b")
 	allTiles := append(slices.Clone(signedParts), tileParts...)
 	for _, tt := range []struct {
 		name   string
@@ -298,6 +298,8 @@ func TestHealsAtStart(t *testing.T) {
 		{"tiles and signed notes lost", func(t *testing.T) { g.remove(t, allTiles...) }},
 		{"ledger lost", func(t *testing.T) { g.remove(t, "ledger") }},
 		{"ledger put back", func(t *testing.T) { g.restore(t, g.copies[0], "ledger") }},
+		// Nothing but its content tells it from this log's: names and sizes are the same.
+		{"ledger of another log", func(t *testing.T) { g.restore(t, other.copies[2], "ledger") }},
 		{"checkpoint lost", func(t *testing.T) { g.remove(t, "tiles/checkpoint") }},
 		{"checkpoint put back", func(t *testing.T) { g.restore(t, g.copies[1], "tiles/checkpoint") }},
 		{"checkpoint by witnesses that are no longer a quorum", func(t *testing.T) {

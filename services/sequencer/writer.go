@@ -189,6 +189,7 @@ func (w *writer) process(ctx context.Context, subs []*submission) (*batch, error
 
 // remember notes a batch that is stored where the next admission looks.
 func (w *writer) remember(b *batch, change *ledger.Change) error {
+	change.Ends(b.ok[len(b.ok)-1].out.leaf)
 	if err := fault.Hit("ledger.before"); err != nil {
 		return refuse(Failed, "the entries are stored: %w", errors.Join(err, change.Discard()))
 	}

@@ -114,7 +114,8 @@ func (p *program) runAll(ctx context.Context, l layout, o initOptions, a allOpti
 		if err != nil {
 			return err
 		}
-		parts = append(parts, run.Part{Name: "metrics", Run: func(ctx context.Context) error { return serveMetrics(ctx, e, metrics) }})
+		serve := func(ctx context.Context) error { return serveMetrics(ctx, e.metrics, logger, metrics) }
+		parts = append(parts, run.Part{Name: "metrics", Run: serve})
 	}
 	logger.Info("listening", "http", listener.Addr().String(), "grpc", grpcListener.Addr().String(), "origin", e.active().place.Origin)
 	return run.All(ctx, parts...)

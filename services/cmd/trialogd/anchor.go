@@ -61,7 +61,9 @@ func openAnchors(c *config.Anchors) (*anchors, error) {
 		if err != nil {
 			return nil, fmt.Errorf("anchors: authority %s: %w", t.Name, err)
 		}
-		a.authorities = append(a.authorities, anchor.Authority{Name: t.Name, URL: t.URL, Certificate: certificate, Policy: policy})
+		a.authorities = append(a.authorities, anchor.Authority{
+			URL: t.URL, Authority: anchored.Authority{Name: t.Name, Certificate: certificate, Policy: policy},
+		})
 	}
 	return a, nil
 }
@@ -115,8 +117,8 @@ func (a *anchors) served() *proofs.Anchors {
 		return nil
 	}
 	list := make([]anchored.Authority, len(a.authorities))
-	for i, t := range a.authorities {
-		list[i] = anchored.Authority{Name: t.Name, Certificate: t.Certificate, Policy: t.Policy}
+	for i := range list {
+		list[i] = a.authorities[i].Authority
 	}
 	return &proofs.Anchors{Interval: a.interval, Authorities: list}
 }

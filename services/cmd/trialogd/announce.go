@@ -115,6 +115,9 @@ func (p *program) announce(ctx context.Context, l layout, name string, o shardOp
 	if err := l.checkStopped(ctx, c); err != nil {
 		return "", err
 	}
+	if err := l.checkPolicyWhole(); err != nil {
+		return "", err
+	}
 	url, err := l.nextURL(&changed, o.listen)
 	if err != nil {
 		return "", err

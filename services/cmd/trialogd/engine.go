@@ -25,6 +25,8 @@ type engine struct {
 	c      *config.Log
 	shards []*shard // oldest first
 	policy *verify.Policy
+	// unopened says why an announced shard is not among them; nil if all are.
+	unopened error
 
 	pendingKey *statement.PrivateKey
 	gatewayKey *statement.PrivateKey // it speaks for the operator too
@@ -69,19 +71,13 @@ func openEngine(ctx context.Context, l layout, c *config.Log, now func() time.Ti
 	if e.anchors, err = openAnchors(c.Anchors.Under(l.dir)); err != nil {
 		return nil, err
 	}
-	for i := range c.Shards {
-		sh, err := e.openShard(ctx, c.Shards[i].Under(l.dir), i == len(c.Shards)-1)
-		if err != nil {
-			return nil, err
-		}
-		e.shards = append(e.shards, sh)
+	if err := e.openShards(ctx, l, c.Shards); err != nil {
+		return nil, err
 	}
 	return e, nil
 }
 
 // readPolicy reads the policy by which the log publishes.
-func readPolicy(l layout) (*verify.Policy, error) { return readPolicyFiles(l.policy(), l.sidecar()) }
-
 func readPolicyFiles(policy, sidecar string) (*verify.Policy, error) {
 	text, err := os.ReadFile(policy)
 	if err != nil {
@@ -144,7 +140,7 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	for _, sh := range e.shards {
 		if sh.seq != nil {
-			parts = append(parts, run.Part{Name: "shard " + sh.place.Name(), Run: sh.run})
+			parts = append(parts, run.Part{Name: "shard " + sh.place.Name(), Run: func(ctx context.Context) error { return e.runShard(ctx, sh) }})
 		} else {
 			renewal, err := e.renewal(sh)
 			if err != nil {

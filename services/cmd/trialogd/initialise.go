@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,7 +76,11 @@ func (p *program) newInit() *cobra.Command {
 
 Only init makes a register. It refuses a folder that has one, and a log that has
 run before cannot start without its own: that is how a log notices that it was
-put back to an old copy.`,
+put back to an old copy.
+
+A key that is in a token or with a key management service is used, and none made
+in its place, if its reference file is there before: keys/NAME.ref, for the keys
+of the first shard shards/SHARD/keys/NAME.ref. Step by step: docs/keys.md.`,
 		Example: `  trialogd init --data data --log log.example.org/trials --shard 2026 --operator "Example University"`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -125,6 +131,9 @@ func initialise(ctx context.Context, l layout, o initOptions, now time.Time) err
 	if err := checkPlaces(s.Shards[0].Under(l.dir)); err != nil {
 		return err
 	}
+	if err := checkReferences(l.path("keys"), s.Shards[0].Under(l.dir).Keys, s.Shards[0].Origin); err != nil {
+		return err
+	}
 	if err := makeKeysAndPolicy(l, s, o.listen); err != nil {
 		return err
 	}
@@ -143,10 +152,34 @@ func initialise(ctx context.Context, l layout, o initOptions, now time.Time) err
 	return l.writeSettings(s)
 }
 
-// checkUnused refuses to build on what an earlier log, or half of one, left.
+// checkUnused refuses to build on what an earlier log, or half of one, left. What
+// may be there before a log are reference files for its keys.
 func checkUnused(l layout, s config.Shard) error {
+	shardKeys := s.Under(l.dir).Keys
 	// A witness that knows an origin must not meet it as a new log.
-	paths := []string{l.path("keys"), l.witness(1), l.witness(2), l.witness(3), filepath.Dir(s.Under(l.dir).Keys)}
+	paths := []string{l.witness(1), l.witness(2), l.witness(3)}
+	for folder, files := range map[string][]string{
+		l.path("keys"): otherKeyFiles(), shardKeys: slices.Sorted(maps.Keys(logKeyFiles())),
+	} {
+		only, err := onlyReferences(folder, files)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case !only:
+			paths = append(paths, folder)
+		}
+	}
+	// Beside the keys nothing of a shard may be there.
+	beside, err := os.ReadDir(filepath.Dir(shardKeys))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, entry := range beside {
+		if path := filepath.Join(filepath.Dir(shardKeys), entry.Name()); path != shardKeys {
+			paths = append(paths, path)
+		}
+	}
 	if path, ok := strings.CutPrefix(s.Under(l.dir).Register, "file:"); ok {
 		paths = append(paths, path)
 	}

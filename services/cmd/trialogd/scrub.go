@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -26,10 +27,10 @@ func newRegistry() *prometheus.Registry {
 
 // serveMetrics answers /metrics at an address of its own, which is not the
 // public's, until ctx ends.
-func serveMetrics(ctx context.Context, e *engine, listener net.Listener) error {
+func serveMetrics(ctx context.Context, metrics prometheus.Gatherer, logger *slog.Logger, listener net.Listener) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(e.metrics, promhttp.HandlerOpts{}))
-	return run.HTTP(ctx, listener, run.Server(mux, e.log))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return run.HTTP(ctx, listener, run.Server(mux, logger))
 }
 
 // scrubber returns the part that reads a shard again and again.

@@ -87,17 +87,26 @@ func (c *Change) Apply(index uint64, e *entry.Entry, s *statement.Statement, id 
 	if err := c.applyKind(index, s, id); err != nil {
 		return err
 	}
-	shard.Size, shard.Root = index+1, [32]byte{}
+	shard.Size, shard.Root, shard.LastLeaf = index+1, [32]byte{}, [32]byte{}
 	if s.Kind == statement.KindShardEnd {
 		shard.Successor = s.TextAttribute("successor")
 	}
 	return nil
 }
 
-// Reached notes the root of the newest shard's tree as far as it was applied.
+// Reached notes the root of the newest shard's tree as far as it was applied. Root
+// and last leaf bind the ledger to the log that it was read from: that of another
+// one may have the same size.
 func (c *Change) Reached(root [32]byte) {
 	if n := len(c.shards); n > 0 {
 		c.shards[n-1].Root = root
+	}
+}
+
+// Ends notes the leaf hash of the entry that was applied last.
+func (c *Change) Ends(leaf [32]byte) {
+	if n := len(c.shards); n > 0 {
+		c.shards[n-1].LastLeaf = leaf
 	}
 }
 

@@ -98,14 +98,17 @@ func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
 }
 
 func (s Shard) encode() []byte {
-	b := appendText(make([]byte, 0, 64+len(s.Origin)), s.Origin)
+	b := appendText(make([]byte, 0, 96+len(s.Origin)), s.Origin)
 	b = append(binary.AppendUvarint(b, s.Size), s.Root[:]...)
+	b = append(b, s.LastLeaf[:]...)
 	return appendText(appendFlag(b, s.Indexed), s.Successor)
 }
 
 func decodeShard(raw []byte) (Shard, error) {
 	d := &decoder{rest: raw}
-	s := Shard{Origin: d.text(), Size: d.number(), Root: d.digest(), Indexed: d.flag(), Successor: d.text()}
+	s := Shard{
+		Origin: d.text(), Size: d.number(), Root: d.digest(), LastLeaf: d.digest(), Indexed: d.flag(), Successor: d.text(),
+	}
 	return s, d.done()
 }
 

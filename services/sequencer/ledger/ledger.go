@@ -23,7 +23,7 @@ import (
 
 // format is the format of the store. Another one is thrown away, and read again
 // from the log.
-const format = 2
+const format = 3
 
 // Sizes of the store's caches in bytes, and of the memory of values in entries
 // of each of its two halves.

@@ -41,6 +41,7 @@ func say(t *testing.T, l *Ledger, stmts ...*statement.Statement) {
 		}
 	}
 	c.Reached([32]byte{7})
+	c.Ends([32]byte{8})
 	if err := c.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +90,8 @@ func TestShards(t *testing.T) {
 		statement.TextMember("suspectOrigin", second), statement.CountMember("suspectFrom", 1))
 	for round := range 2 {
 		want := []Shard{
-			{Origin: origin, Size: 3, Root: [32]byte{7}, Indexed: true, Successor: second},
-			{Origin: second, Size: uint64(1 + round), Root: [32]byte{7}},
+			{Origin: origin, Size: 3, Root: [32]byte{7}, LastLeaf: [32]byte{8}, Indexed: true, Successor: second},
+			{Origin: second, Size: uint64(1 + round), Root: [32]byte{7}, LastLeaf: [32]byte{8}},
 		}
 		if got := l.Shards(); !reflect.DeepEqual(got, want) {
 			t.Errorf("the shards are\n%+v, expected\n%+v", got, want)
@@ -150,10 +151,10 @@ func TestOtherFormat(t *testing.T) {
 		key, value []byte
 		words      string // of the error; none if it is empty then
 	}{
-		"older":               {[]byte{tableFormat}, []byte{1}, ""},
-		"newer":               {[]byte{tableFormat}, []byte{3}, ""},
+		"older":               {[]byte{tableFormat}, []byte{format - 1}, ""},
+		"newer":               {[]byte{tableFormat}, []byte{format + 1}, ""},
 		"without a mark":      {[]byte{tableFormat}, nil, ""},
-		"strange mark":        {[]byte{tableFormat}, []byte("2 "), ""},
+		"strange mark":        {[]byte{tableFormat}, []byte{format, 0}, ""},
 		"a damaged position":  {shardKey(0), []byte{9}, "shard 0"},
 		"a position too long": {shardKey(0), append(Shard{Origin: origin}.encode(), 0), "bytes after"},
 	} {

@@ -13,6 +13,8 @@ type Shard struct {
 	Size   uint64 // entries that were read
 	// Root is the root of the tree of Size entries, if a Change has told it.
 	Root [32]byte
+	// LastLeaf is the RFC 6962 hash of entry Size-1, if a Change has told it.
+	LastLeaf [32]byte
 	// Indexed tells whether Find knows the shard's statements.
 	Indexed bool
 	// Successor is the origin that the last entry names, if that is a shard-end:

@@ -228,9 +228,9 @@ func (l liar) needed(t *testing.T) {
 		t.Error(err)
 	}
 	// A pool that was told of the future is not moved by it.
-	for _, s := range w.pool.Sizes() {
-		if s.Size != 10 {
-			t.Errorf("%v has size %d", s.Witnesses, s.Size)
+	for _, s := range w.pool.held() {
+		if s.size != 10 {
+			t.Errorf("%v has size %d", s.witnesses, s.size)
 		}
 	}
 }

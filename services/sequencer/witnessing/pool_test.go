@@ -36,6 +36,29 @@ func olds(m *model) string {
 	return strings.Join(out, " ")
 }
 
+// held is what one witness is known to hold.
+type held struct {
+	// witnesses are the policy's names for the witness's keys.
+	witnesses []string
+	// size is that of the newest checkpoint of which a verified cosignature was seen;
+	// 0 if there was none.
+	size uint64
+}
+
+// held returns what the witnesses are known to hold.
+func (p *Pool) held() []held {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]held, len(p.witnesses))
+	for i, e := range p.witnesses {
+		out[i].size = e.size
+		for _, entry := range e.entries {
+			out[i].witnesses = append(out[i].witnesses, entry.Name)
+		}
+	}
+	return out
+}
+
 func TestRounds(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
 		for _, size := range []int64{0, 3, 4, 20} {
@@ -83,157 +106,10 @@ func TestReturnsAtQuorumAndLaggardSkipsAhead(t *testing.T) {
 		if got := olds(w.models["c"]); got != "0-10 10-15" {
 			t.Errorf("the laggard was asked %s, want the first and the newest only", got)
 		}
-		if got := w.pool.Sizes()[2]; got.Size != 15 || !slices.Equal(got.Witnesses, []string{"c1", "c2"}) {
+		if got := w.pool.held()[2]; got.size != 15 || !slices.Equal(got.witnesses, []string{"c1", "c2"}) {
 			t.Errorf("the laggard is known to have %+v", got)
 		}
 	})
-}
-
-func TestSizesOfWitnessesAreFollowed(t *testing.T) {
-	for name, tc := range map[string]struct {
-		size int64 // what the witness has when the pool starts
-		want string
-	}{
-		"fresh":   {0, "0-10"},
-		"behind":  {4, "0-10 4-10"},
-		"there":   {10, "0-10 10-10"},
-		"leaf":    {1, "0-10 1-10"},
-		"ahead":   {11, "0-10"},
-		"far off": {20, "0-10"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, 2, func(t *testing.T, w *world) {
-				m := w.models["c"]
-				m.size, m.root = uint64(tc.size), w.log.note(tc.size).Checkpoint().Root
-				w.mustCosign(10)
-				synctest.Wait()
-				if got := olds(m); got != tc.want {
-					t.Errorf("asked %s, want %s", got, tc.want)
-				}
-				if got := w.pool.Sizes()[2].Size; got != 10 && tc.size <= 10 || got != 0 && tc.size > 10 {
-					t.Errorf("known size %d", got)
-				}
-			})
-		})
-	}
-}
-
-// TestAheadIsFollowedWhenTheLogGetsThere: the witness's size was refused while
-// the log was behind it; nothing went back, and nothing is lost.
-func TestAheadIsFollowedWhenTheLogGetsThere(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, w *world) {
-		m := w.models["c"]
-		m.size, m.root = 12, w.log.note(12).Checkpoint().Root
-		none := (*NoQuorumError)(nil)
-		if _, err := w.cosign(10); !errors.As(err, &none) || none.Witnesses[4].Outcome != Ahead || none.Witnesses[4].Size != 12 {
-			t.Fatalf("got %v", err)
-		}
-		w.mustCosign(15)
-	})
-}
-
-// TestWitnessThatWentBack lost its state: it is proved to from where it is.
-func TestWitnessThatWentBack(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, w *world) {
-		w.mustCosign(10)
-		m := w.models["c"]
-		m.size, m.root = 4, w.log.note(4).Checkpoint().Root
-		w.mustCosign(12)
-		if got := olds(m); got != "0-10 10-12 4-12" {
-			t.Errorf("asked %s", got)
-		}
-	})
-}
-
-// TestUnknownOutcomeIsRepeated: the witness persisted, but the answer was lost.
-func TestUnknownOutcomeIsRepeated(t *testing.T) {
-	for name, lost := range map[string]told{
-		"connection": {err: errors.New("connection reset")},
-		"500":        {status: 500},
-		"502":        {status: 502, kind: "text/html", body: "<html>"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, 3, func(t *testing.T, w *world) {
-				first := true
-				w.models["c"].setLie(func(m *model, a asked) told {
-					ans := m.honest(a)
-					if first {
-						first = false
-						return lost
-					}
-					return ans
-				})
-				w.mustCosign(10)
-				if got := olds(w.models["c"]); got != "0-10 0-10 10-10" {
-					t.Errorf("asked %s", got)
-				}
-			})
-		})
-	}
-}
-
-func TestHealsWithin15Seconds(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, w *world) {
-		down := answer(told{err: errors.New("connection refused")})
-		w.models["b"].setLie(down)
-		w.models["c"].setLie(down)
-		none := (*NoQuorumError)(nil)
-		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); {
-			if _, err := w.cosign(10); !errors.As(err, &none) {
-				t.Fatalf("2 of 3 down: %v", err)
-			}
-		}
-		if n := len(w.models["b"].seen()); n > 600 {
-			t.Errorf("a witness that is down was asked %d times in ten minutes", n)
-		}
-		w.models["b"].setLie(nil)
-		healed := time.Now()
-		for {
-			if _, err := w.cosign(12); err == nil {
-				break
-			}
-		}
-		if gone := time.Since(healed); gone > 15*time.Second {
-			t.Errorf("healed after %s", gone)
-		}
-	})
-}
-
-func TestRetryAfterIsHonoured(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, w *world) {
-		w.models["c"].setLie(answer(told{status: 429, header: http.Header{"Retry-After": {"60"}}}))
-		limited := time.Now()
-		if _, err := w.cosign(10); err == nil {
-			t.Fatal("cosigned")
-		}
-		w.models["c"].setLie(nil)
-		for {
-			if _, err := w.cosign(10); err == nil {
-				break
-			}
-		}
-		if gone := time.Since(limited); gone < 60*time.Second || gone > 70*time.Second {
-			t.Errorf("asked again after %s, want 60 s", gone)
-		}
-		if got := olds(w.models["c"]); got != "0-10 0-10" {
-			t.Errorf("asked %s", got)
-		}
-	})
-}
-
-func TestRetryAfter(t *testing.T) {
-	at := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]time.Duration{
-		"": 0, "x": 0, "-5": 0, "1.5": 0, "0": time.Second, "1": time.Second, "7": 7 * time.Second,
-		"299": 299 * time.Second, "300": maxRetryAfter, "18446744073709551615": maxRetryAfter, "18446744073709551616": 0,
-		"Thu, 05 Nov 2026 12:00:30 GMT": 30 * time.Second,
-		"Thu, 05 Nov 2026 11:00:00 GMT": time.Second,
-		"Thu, 05 Nov 2099 12:00:00 GMT": maxRetryAfter,
-	} {
-		if got := retryAfter(http.Header{"Retry-After": {text}}, at); got != want {
-			t.Errorf("%q: %s, want %s", text, got, want)
-		}
-	}
 }
 
 // TestSameCandidateAgain keeps what was gathered and asks only who is missing.
@@ -303,27 +179,6 @@ func TestCandidatesThatAreRefused(t *testing.T) {
 	})
 }
 
-func TestProofsThatFail(t *testing.T) {
-	for name, prove := range map[string]ProveFunc{
-		"error":    func(context.Context, uint64, uint64) ([][32]byte, error) { return nil, errors.New("tiles are gone") },
-		"too long": func(context.Context, uint64, uint64) ([][32]byte, error) { return make([][32]byte, 64), nil },
-		"wrong":    func(context.Context, uint64, uint64) ([][32]byte, error) { return make([][32]byte, 3), nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, 3, func(t *testing.T, w *world) {
-				w.mustCosign(5)
-				_, err := w.pool.Cosign(context.Background(), w.log.note(10), prove)
-				want := map[bool]Outcome{true: Refused, false: NoProof}[name == "wrong"]
-				none := (*NoQuorumError)(nil)
-				if !errors.As(err, &none) || none.Witnesses[0].Outcome != want {
-					t.Fatalf("got %v, want %s", err, want)
-				}
-				w.mustCosign(10)
-			})
-		})
-	}
-}
-
 func TestEndsWithItsContextAndItsPool(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
 		w.models["c"].setLie(answer(told{after: time.Hour}))
@@ -353,46 +208,6 @@ func TestEndsWithItsContextAndItsPool(t *testing.T) {
 	})
 }
 
-// TestSuperseded: an older candidate's caller is told.
-func TestSuperseded(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, w *world) {
-		for _, m := range w.models {
-			m.setLie(answer(told{status: 500}))
-		}
-		errs := make(chan error)
-		go func() { _, err := w.cosign(10); errs <- err }()
-		synctest.Wait()
-		if _, err := w.cosign(12); err == nil {
-			t.Error("cosigned")
-		}
-		none := (*NoQuorumError)(nil)
-		if err := <-errs; !errors.As(err, &none) || none.Checkpoint.Size != 10 || none.Witnesses[0].Outcome != NotAsked {
-			t.Errorf("got %v", err)
-		}
-	})
-}
-
-func TestOwnClockIsUsedForTimes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 3)
-		defer w.close()
-		clock := time.Unix(0, 0)
-		w.pool.now = func() time.Time { return clock }
-		none := (*NoQuorumError)(nil)
-		if _, err := w.cosign(10); !errors.As(err, &none) || none.Witnesses[0].Outcome != BadTime {
-			t.Errorf("clock at zero: %v", err)
-		}
-	})
-	for name, d := range map[string]time.Duration{"ahead": MaxSkew, "behind": -MaxSkew} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, 3, func(t *testing.T, w *world) {
-				w.models["c"].setLie(func(m *model, a asked) told { return m.sign(a.note.Text(), uint64(time.Now().Add(d).Unix())) })
-				w.mustCosign(10)
-			})
-		})
-	}
-}
-
 // TestAllHaveAnswered: when no witness is left to wait for, nobody waits.
 func TestAllHaveAnswered(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
@@ -410,51 +225,6 @@ func TestAllHaveAnswered(t *testing.T) {
 		w.pool.now = time.Now
 		time.Sleep(minBackoff) //nolint:forbidigo // the bubble's clock, not the wall's
 		w.mustCosign(10)
-	})
-}
-
-// TestTimeZero is refused also by a log whose clock is that wrong itself.
-func TestTimeZero(t *testing.T) {
-	p := &Pool{now: func() time.Time { return time.Unix(100, 0) }}
-	if p.checkTime(0) == nil || p.checkTime(1) != nil {
-		t.Error("at second 100, time 0 must be refused and time 1 taken")
-	}
-}
-
-// endless is an answer that never ends; it counts what is read of it.
-type endless struct{ read int }
-
-func (e *endless) Read(b []byte) (int, error) {
-	if e.read > 1<<24 {
-		return 0, errors.New("16 MiB were read")
-	}
-	e.read += len(b)
-	return len(b), nil
-}
-
-func TestAnswersAreReadToABound(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, w *world) {
-		stream := &endless{}
-		w.models["c"].setLie(answer(told{status: 200, stream: stream}))
-		none := (*NoQuorumError)(nil)
-		if _, err := w.cosign(10); !errors.As(err, &none) || none.Witnesses[4].Outcome != BadAnswer {
-			t.Errorf("got %v", err)
-		}
-		if stream.read > 2*maxAnswer {
-			t.Errorf("%d bytes were read", stream.read)
-		}
-	})
-}
-
-// TestConflictWithWhatWasSent ends at once.
-func TestConflictWithWhatWasSent(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, w *world) {
-		w.models["c"].setLie(func(_ *model, a asked) told { return sizeIs(a.old) })
-		w.mustCosign(10)
-		synctest.Wait()
-		if got := olds(w.models["c"]); got != "0-10" {
-			t.Errorf("asked %s", got)
-		}
 	})
 }
 
@@ -480,18 +250,6 @@ func TestResultIsCheckedByThePolicy(t *testing.T) {
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)
-		}
-	})
-}
-
-func TestRedirectsAreNotFollowed(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, w *world) {
-		w.models["c"].setLie(answer(told{status: 308, header: http.Header{"Location": {"http://a.example/x/add-checkpoint"}}}))
-		if _, err := w.cosign(10); err == nil {
-			t.Fatal("cosigned")
-		}
-		if got := olds(w.models["a"]); got != "0-10" {
-			t.Errorf("a was asked %s", got)
 		}
 	})
 }
@@ -594,38 +352,8 @@ func TestManyCallersAtOnce(t *testing.T) {
 				t.Errorf("size %d: %v", size, err)
 			}
 		})
-		wg.Go(func() { w.pool.Sizes() })
+		wg.Go(func() { w.pool.held() })
 	}
 	wg.Wait()
 	w.mustCosign(20)
-}
-
-func FuzzRead(f *testing.F) {
-	w := newWorld(f, 3)
-	defer w.close()
-	e := w.pool.witnesses[0]
-	note, err := w.pool.logSigned(w.log.note(10))
-	if err != nil {
-		f.Fatal(err)
-	}
-	good := w.models["a"].sign(note.Text(), now())
-	f.Add(200, "", []byte(good.body))
-	f.Add(409, "text/x.tlog.size", []byte("5\n"))
-	f.Add(409, "text/x.tlog.size; charset=utf-8", []byte("9223372036854775808\n"))
-	f.Add(409, "", []byte(""))
-	f.Fuzz(func(t *testing.T, status int, kind string, body []byte) {
-		rep := w.pool.read(e, status, http.Header{"Content-Type": {kind}}, body, note)
-		if (rep.outcome == Cosigned) != (len(rep.signed) == len(e.entries)) || (rep.outcome == Cosigned) != (rep.err == nil) {
-			t.Errorf("outcome %s with %d lines, error %v", rep.outcome, len(rep.signed), rep.err)
-		}
-		for name, sig := range rep.signed {
-			i := slices.IndexFunc(e.entries, func(x checkpoint.WitnessEntry) bool { return x.Name == name })
-			if _, err := e.entries[i].Key.VerifyCheckpoint(note, sig); err != nil {
-				t.Error(err)
-			}
-		}
-		if rep.outcome == Behind && fmt.Sprintln(rep.size) != string(body) {
-			t.Errorf("size %d from %q", rep.size, body)
-		}
-	})
 }

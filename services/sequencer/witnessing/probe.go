@@ -8,29 +8,6 @@ import (
 	"github.com/trialog/trialog/api/checkpoint"
 )
 
-// Size is what one witness is known to hold.
-type Size struct {
-	// Witnesses are the policy's names for the witness's keys.
-	Witnesses []string
-	// Size is that of the newest checkpoint of which a verified cosignature was
-	// seen since the Pool was made; 0 if there was none.
-	Size uint64
-}
-
-// Sizes returns what the witnesses are known to hold, without asking them.
-func (p *Pool) Sizes() []Size {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out := make([]Size, len(p.witnesses))
-	for i, e := range p.witnesses {
-		out[i].Size = e.size
-		for _, entry := range e.entries {
-			out[i].Witnesses = append(out[i].Witnesses, entry.Name)
-		}
-	}
-	return out
-}
-
 // Probe sends a checkpoint that the log has registered and signed before to
 // every witness once more, with its own size as the old one and no proof, and
 // returns where each witness of the policy stands, in the policy's order, but for

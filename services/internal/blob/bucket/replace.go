@@ -87,7 +87,7 @@ type plain struct{ blob.Store }
 // get returns an object and its tag; nothing if there is none.
 func (c *conditional) get(ctx context.Context, key string) (data []byte, tag string, err error) {
 	out, err := c.client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(c.bucket), Key: aws.String(c.prefix + key)})
-	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "NoSuchKey" {
+	if isMissing(err) {
 		return nil, "", nil
 	}
 	if err != nil {
@@ -101,6 +101,12 @@ func (c *conditional) get(ctx context.Context, key string) (data []byte, tag str
 		return nil, "", errors.New("the object store gives the object no ETag")
 	}
 	return data, tag, nil
+}
+
+// isMissing tells whether the bucket has said that it has no such object.
+func isMissing(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && api.ErrorCode() == "NoSuchKey"
 }
 
 // put writes an object if it still has the tag, or if there is still none.
@@ -117,6 +123,9 @@ func (c *conditional) put(ctx context.Context, key string, data []byte, tag stri
 	_, err := c.client.PutObject(ctx, in)
 	if err == nil {
 		return nil
+	}
+	if isMissing(err) { // it was deleted, and cannot have the tag
+		return fmt.Errorf("%w: %w", errChanged, err)
 	}
 	var answered interface{ HTTPStatusCode() int }
 	if !errors.As(err, &answered) {

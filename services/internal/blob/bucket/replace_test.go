@@ -79,6 +79,21 @@ func TestReplacedOwner(t *testing.T) {
 		if got, err := s.Get(t.Context(), "k"); err != nil || string(got) != "newer" {
 			t.Errorf("%s: it holds %q, %v", name, got, err)
 		}
+		// One that is deleted meanwhile is made.
+		rounds = 0
+		err = s.Replace(t.Context(), "k", func(current []byte) ([]byte, error) {
+			rounds++
+			if rounds == 1 {
+				return []byte("again"), s.Delete(context.WithoutCancel(t.Context()), "k")
+			}
+			if current != nil {
+				t.Errorf("%s: there is %q", name, current)
+			}
+			return []byte("again"), nil
+		})
+		if got, gerr := s.Get(t.Context(), "k"); err != nil || gerr != nil || string(got) != "again" || rounds != 2 {
+			t.Errorf("%s, deleted meanwhile: %v after %d rounds; it holds %q, %v", name, err, rounds, got, gerr)
+		}
 		// Somebody who writes all the time has taken the object over.
 		n := byte(0)
 		err = s.Replace(t.Context(), "k", func([]byte) ([]byte, error) {

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package main
-
-// dropPages does nothing here: see witnesspages_linux.go.
-func dropPages() {}
