@@ -162,7 +162,7 @@ func makeDir(fs vfs.FS, dir string) error {
 func pebbleOptions(opts Options, f *fault) *pebble.Options {
 	o := &pebble.Options{
 		FS:           f.guard(opts.FS),
-		CacheSize:    320 << 20,
+		CacheSize:    128 << 20,
 		MemTableSize: 64 << 20,
 		// Pinned, so that opening with a newer library does not silently make the
 		// directory unreadable for the older one.
