@@ -1,7 +1,6 @@
 package loglist
 
 import (
-	"encoding/base64"
 	"fmt"
 	"net/url"
 	"strings"
@@ -119,13 +118,12 @@ func readFinal(o *strictjson.Object) *Final {
 	if f.Size == 0 {
 		nested.Fail("size", "expected at least 1, for the shard-end")
 	}
-	text := nested.Text("root")
-	root, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(root) != len(f.Root) || base64.StdEncoding.EncodeToString(root) != text {
+	if root, ok := strictjson.Base64(nested.Text("root")); !ok || len(root) != len(f.Root) {
 		nested.Fail("root", "expected the base64 of %d bytes", len(f.Root))
 	} else {
 		f.Root = checkpoint.Hash(root)
 	}
+	var err error
 	if f.Note, err = statement.ParseDigest(nested.Text("note")); err != nil || f.Note.IsZero() {
 		nested.Fail("note", "expected 64 lower-case hexadecimal digits, not all of them zero")
 	}

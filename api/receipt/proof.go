@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/api/internal/strictjson"
 )
 
 // proofHeader is the first line of a C2SP tlog-proof.
@@ -104,8 +105,8 @@ func ParseProof(raw []byte) (*Proof, error) {
 }
 
 func decodeLine(line []byte) ([]byte, error) {
-	b, err := base64.StdEncoding.Strict().DecodeString(string(line))
-	if err != nil || base64.StdEncoding.EncodedLen(len(b)) != len(line) {
+	b, ok := strictjson.Base64(string(line))
+	if !ok {
 		return nil, errors.New("expected standard base64 with padding")
 	}
 	return b, nil

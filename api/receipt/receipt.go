@@ -8,7 +8,6 @@ package receipt
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -241,8 +240,8 @@ func base64Value(v strictjson.Value) ([]byte, error) {
 	if v.Kind != strictjson.String || v.Text == "" {
 		return nil, errors.New("expected a string of standard base64, not empty")
 	}
-	b, err := base64.StdEncoding.Strict().DecodeString(v.Text)
-	if err != nil || base64.StdEncoding.EncodedLen(len(b)) != len(v.Text) {
+	b, ok := strictjson.Base64(v.Text)
+	if !ok {
 		return nil, errors.New("expected standard base64 with padding")
 	}
 	return b, nil

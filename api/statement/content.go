@@ -165,8 +165,7 @@ func checkText(path string, a Attribute, text string) error {
 	case LogName:
 		return CheckLog(path, text)
 	case Base64:
-		b, err := base64.StdEncoding.Strict().DecodeString(text)
-		if err != nil || len(b) < 1 || len(b) > maxContent || base64.StdEncoding.EncodedLen(len(b)) != len(text) {
+		if b, ok := strictjson.Base64(text); !ok || len(b) < 1 || len(b) > maxContent {
 			return fieldErrorf(path, "expected the standard base64 of 1 to %d bytes", maxContent)
 		}
 	default:
@@ -206,8 +205,8 @@ func checkList(path string, v strictjson.Value, most int, check func(path, text 
 
 // parseKeyText reads the base64 of a SubjectPublicKeyInfo.
 func parseKeyText(text string) (*PublicKey, error) {
-	der, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || base64.StdEncoding.EncodedLen(len(der)) != len(text) {
+	der, ok := strictjson.Base64(text)
+	if !ok {
 		return nil, errors.New("expected the standard base64 of a DER SubjectPublicKeyInfo")
 	}
 	return ParsePublicKey(der)

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"encoding/asn1"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strconv"
@@ -80,9 +79,7 @@ func (p *Policy) readFinals(o *strictjson.Object) []Final {
 		if slices.ContainsFunc(list, func(other Final) bool { return other.Origin == f.Origin }) {
 			q.Fail("origin", "is there twice")
 		}
-		text := q.Text("root")
-		root, err := base64.StdEncoding.Strict().DecodeString(text)
-		if err != nil || len(root) != len(f.Root) || base64.StdEncoding.EncodeToString(root) != text {
+		if root, ok := strictjson.Base64(q.Text("root")); !ok || len(root) != len(f.Root) {
 			q.Fail("root", "expected the base64 of %d bytes", len(f.Root))
 		} else {
 			f.Root = checkpoint.Hash(root)

@@ -3,8 +3,6 @@ package verify
 import (
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -119,14 +117,12 @@ func (p *Policy) readTrust(o *strictjson.Object) error {
 func keyList(o *strictjson.Object, name string) []*statement.PublicKey {
 	var keys []*statement.PublicKey
 	for i, text := range stringList(o, name, false) {
-		der, err := base64.StdEncoding.Strict().DecodeString(text)
-		var key *statement.PublicKey
-		if err == nil && base64.StdEncoding.EncodedLen(len(der)) != len(text) {
-			err = errors.New("line breaks in the base64")
+		der, ok := strictjson.Base64(text)
+		if !ok {
+			o.Fail(fmt.Sprintf("%s[%d]", name, i), "expected the base64 of a SubjectPublicKeyInfo: not standard base64 with padding")
+			break
 		}
-		if err == nil {
-			key, err = statement.ParsePublicKey(der)
-		}
+		key, err := statement.ParsePublicKey(der)
 		if err != nil {
 			o.Fail(fmt.Sprintf("%s[%d]", name, i), "expected the base64 of a SubjectPublicKeyInfo: %s", err)
 			break
@@ -152,9 +148,9 @@ func timeAuthorities(o *strictjson.Object, mayNamePolicy bool) []TimeAuthority {
 		if authority.Name == "" {
 			a.Fail("name", "expected the authority's name")
 		}
-		text := a.Text("certificate")
-		der, err := base64.StdEncoding.Strict().DecodeString(text)
-		if err == nil && base64.StdEncoding.EncodedLen(len(der)) == len(text) {
+		var err error
+		der, ok := strictjson.Base64(a.Text("certificate"))
+		if ok {
 			authority.Certificate, err = x509.ParseCertificate(der)
 		}
 		if err != nil || authority.Certificate == nil {
