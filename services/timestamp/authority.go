@@ -213,7 +213,7 @@ func (a *Authority) read() (time.Time, time.Duration, error) {
 
 // Ready returns nil if a token would be issued now, and why not otherwise.
 func (a *Authority) Ready() error {
-	if err := a.state.err(); err != nil {
+	if err := a.state.Err(); err != nil {
 		return err
 	}
 	_, _, err := a.read()
@@ -238,8 +238,8 @@ func (a *Authority) waitForFailure(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-a.state.failed:
-		return a.state.err()
+	case <-a.state.Failed():
+		return a.state.Err()
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *state) keepBatch(b *batch) error {
 
 // batch returns the batch that is under way; nil if there is none.
 func (s *state) batch() (b *batch, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
+	err = s.View(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(batchBucket))
 		get := func(key string) []byte { return append([]byte(nil), bucket.Get([]byte(key))...) }
 		if bucket.Get([]byte(envelopeKey)) == nil {

@@ -256,7 +256,7 @@ func TestNotAvailable(t *testing.T) {
 	ready(http.StatusServiceUnavailable, `"clock"`)
 	w.clock.set(func() { w.clock.err = nil })
 	ready(http.StatusOK, `"ready"`)
-	w.state.hook = func(string) error { return errors.New("the disk is full") }
+	w.state.Hook = func(string) error { return errors.New("the disk is full") }
 	refused(api.SystemFailure)
 	ready(http.StatusServiceUnavailable, `"stopped"`)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/trialog/trialog/api/client"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/services/internal/run"
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 // Limits and paces of the journal.
@@ -90,7 +91,7 @@ func (j *journal) run(ctx context.Context) error {
 			failures = 0
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was told to end
-		case errors.Is(err, errCommit):
+		case errors.Is(err, statefile.ErrCommit):
 			return err
 		default:
 			failures++

@@ -16,6 +16,7 @@ import (
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 // TestHourly: records go into the log in one batch when the oldest is an hour old,
@@ -110,13 +111,13 @@ func TestLogFails(t *testing.T) {
 func TestJournalCrashes(t *testing.T) {
 	for _, fault := range []clienttest.Fault{clienttest.None, clienttest.CutAfter} {
 		for write := 1; write <= 2; write++ {
-			for _, point := range []string{beforeCommit, afterCommit} {
+			for _, point := range []string{statefile.BeforeCommit, statefile.AfterCommit} {
 				l := newLogged(t)
 				l.issue(3)
 				l.clock.pass(time.Hour)
 				l.log.Script(fault)
 				hits := 0
-				l.state.hook = func(at string) error {
+				l.state.Hook = func(at string) error {
 					if at == point {
 						hits++
 					}

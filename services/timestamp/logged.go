@@ -10,6 +10,7 @@ import (
 
 	"github.com/trialog/trialog/api/receipt"
 	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/services/internal/durable"
 )
 
 // Endings of the files in the folder of what was logged, two for each batch. The
@@ -55,7 +56,7 @@ func writeFile(path string, data []byte) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return durable.SyncFolder(filepath.Dir(path))
 }
 
 // Receipt returns the .receipt file of the record of one token: that of its batch

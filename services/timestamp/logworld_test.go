@@ -15,6 +15,7 @@ import (
 	"github.com/trialog/trialog/api/entry"
 	"github.com/trialog/trialog/api/statement"
 	"github.com/trialog/trialog/api/verify"
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 const organisation = "log-operator"
@@ -127,7 +128,7 @@ func (l *logged) due() (failures int) {
 		if err == nil {
 			return failures
 		}
-		if errors.Is(err, errCommit) {
+		if errors.Is(err, statefile.ErrCommit) {
 			l.reopen()
 		}
 	}

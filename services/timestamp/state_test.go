@@ -17,6 +17,7 @@ import (
 
 	"github.com/trialog/trialog/api/statement"
 	api "github.com/trialog/trialog/api/timestamp"
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 // TestRecordFirst: what is in a token is recorded, and was before the token left.
@@ -37,11 +38,11 @@ func TestRecordFirst(t *testing.T) {
 // the write failed or persisted all the same. Nothing more is issued until the
 // file is opened again, and Run ends.
 func TestRecordFails(t *testing.T) {
-	for point, persisted := range map[string]int{beforeCommit: 0, afterCommit: 1} {
+	for point, persisted := range map[string]int{statefile.BeforeCommit: 0, statefile.AfterCommit: 1} {
 		w := newWorld(t)
 		w.stamp("an earlier text") // begins the life
 		cause := errors.New("the disk is gone")
-		w.state.hook = func(at string) error {
+		w.state.Hook = func(at string) error {
 			if at == point {
 				return cause
 			}
@@ -50,8 +51,8 @@ func TestRecordFails(t *testing.T) {
 		if _, err := w.tryStamp("a text"); refusedAs(err) != api.SystemFailure || !errors.Is(err, cause) {
 			t.Errorf("%s: %v", point, err)
 		}
-		w.state.hook = nil
-		if _, err := w.tryStamp("a text"); refusedAs(err) != api.SystemFailure || !errors.Is(err, errCommit) {
+		w.state.Hook = nil
+		if _, err := w.tryStamp("a text"); refusedAs(err) != api.SystemFailure || !errors.Is(err, statefile.ErrCommit) {
 			t.Errorf("%s, the next one: %v", point, err)
 		}
 		if err := w.Run(t.Context()); !errors.Is(err, cause) {
@@ -70,9 +71,9 @@ func TestRecordFails(t *testing.T) {
 
 // TestLifeFails: no serial number is given that another life might give too.
 func TestLifeFails(t *testing.T) {
-	for point, persisted := range map[string]bool{beforeCommit: false, afterCommit: true} {
+	for point, persisted := range map[string]bool{statefile.BeforeCommit: false, statefile.AfterCommit: true} {
 		w := newWorld(t)
-		w.state.hook = func(at string) error {
+		w.state.Hook = func(at string) error {
 			if at == point {
 				return errors.New("the disk is gone")
 			}
@@ -112,8 +113,8 @@ func TestGroupCommit(t *testing.T) {
 	w := newWorld(t)
 	commits := 0
 	entered, release := make(chan struct{}), make(chan struct{})
-	w.state.hook = func(at string) error {
-		if at == beforeCommit {
+	w.state.Hook = func(at string) error {
+		if at == statefile.BeforeCommit {
 			commits++
 			if commits == 1 {
 				close(entered)

@@ -228,7 +228,7 @@ func TestRunEndsWithState(t *testing.T) {
 	l.issue(1)
 	l.clock.pass(time.Hour)
 	cause := errors.New("the disk is gone")
-	l.state.hook = func(string) error { return cause }
+	l.state.Hook = func(string) error { return cause }
 	if err := l.Run(t.Context()); !errors.Is(err, cause) {
 		t.Errorf("%v", err)
 	}

@@ -23,7 +23,7 @@ func (l *look) hold(ctx context.Context, kind EvidenceKind, a, b *shown, proof [
 func (l *look) accuse(ctx context.Context, kind EvidenceKind, a, b *shown, proof [][]byte, reason string) error {
 	e := &Evidence{Kind: kind, Seen: l.w.now().Unix(), Old: a.Size, Proof: proof, Refused: b.note.Bytes(), Recorded: a.note.Bytes()}
 	l.w.log.ErrorContext(ctx, "checkpoints contradict each other", "origin", l.f.origin, "kind", kind, "size", a.Size, "other_size", b.Size)
-	err := l.w.state.update(func(tx *bbolt.Tx) (bool, error) {
+	err := l.w.state.Update(func(tx *bbolt.Tx) (bool, error) {
 		wrote, err := journal(tx, b.Checkpoint, e)
 		if err != nil || reason == "" {
 			return wrote, err
@@ -59,7 +59,7 @@ func (l *look) inconsistent(ctx context.Context, g *growth, smaller, larger *sho
 
 // restoreHold brings back the decision that nothing of a log is cosigned any more.
 func (w *Witness) restoreHold(f *followed) error {
-	return w.state.view(func(tx *bbolt.Tx) error {
+	return w.state.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(heldBucket))
 		if b == nil {
 			return errors.New("the state file has no bucket " + heldBucket)

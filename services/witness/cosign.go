@@ -43,7 +43,7 @@ func (w *Witness) addCheckpoint(ctx context.Context, req *addRequest) answer {
 	// SPEC: "checking the old size against the latest checkpoint and persisting
 	// the new checkpoint must be performed atomically". One transaction holds
 	// the comparison, the signing and the record.
-	err = w.state.update(func(tx *bbolt.Tx) (commit bool, err error) {
+	err = w.state.Update(func(tx *bbolt.Tx) (commit bool, err error) {
 		ans, commit, err = w.judge(ctx, tx, l, req, logSigs)
 		return commit, err
 	})

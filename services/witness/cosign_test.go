@@ -106,11 +106,11 @@ func TestSameSecondIsNotWrittenAgain(t *testing.T) {
 	body := grown(t, 5, 5, "").step(t, 0)
 	again := grown(t, 5, 5, "").step(t, 5)
 	first := mustAdd(t, w, body).Body.String()
-	w.state.hook = func(string) error { return errors.New("written") }
+	w.state.Hook = func(string) error { return errors.New("written") }
 	if got := mustAdd(t, w, again).Body.String(); got != first {
 		t.Errorf("got %s, want the first answer", got)
 	}
-	w.state.hook = nil
+	w.state.Hook = nil
 	c.add(time.Second)
 	if got := mustAdd(t, w, again).Body.String(); got == first {
 		t.Error("a second later the time was not renewed")
@@ -260,7 +260,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 func TestUnknownOriginsCostNoState(t *testing.T) {
 	w := open(t, testConfig(t, newClock()))
 	logs := len(w.table.Load().byOrigin)
-	w.state.hook = func(string) error { return errors.New("written") }
+	w.state.Hook = func(string) error { return errors.New("written") }
 	for i := range 500 {
 		c := checkpoint.Checkpoint{Origin: fmt.Sprint("stranger.example/", i), Size: 5}
 		if rec := add(w, addBody(0, nil, signed(t, c, logKey(t)))); rec.Code != 404 {
@@ -270,7 +270,7 @@ func TestUnknownOriginsCostNoState(t *testing.T) {
 	if len(w.table.Load().byOrigin) != logs || len(w.table.Load().byHash) != logs {
 		t.Errorf("%d and %d logs in memory, want %d", len(w.table.Load().byOrigin), len(w.table.Load().byHash), logs)
 	}
-	err := w.state.view(func(tx *bbolt.Tx) error {
+	err := w.state.View(func(tx *bbolt.Tx) error {
 		for _, name := range []string{logsBucket, evidenceBucket} {
 			if k, _ := tx.Bucket([]byte(name)).Cursor().First(); k != nil {
 				return fmt.Errorf("%s holds %q", name, k)

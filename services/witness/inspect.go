@@ -114,7 +114,7 @@ func (f *File) Report() (*Report, error) { return f.state.report(nil) }
 func (f *File) Journal(origin string) (*Journal, error) { return f.state.journal(origin) }
 
 // Close closes the file.
-func (f *File) Close() error { return f.state.close() }
+func (f *File) Close() error { return f.state.Close() }
 
 // report says what the file holds about these logs and all that it has.
 func (s *state) report(followed []string) (*Report, error) {
@@ -129,7 +129,7 @@ func (s *state) report(followed []string) (*Report, error) {
 		of(origin)
 	}
 	r := &Report{}
-	err := s.view(func(tx *bbolt.Tx) error {
+	err := s.View(func(tx *bbolt.Tx) error {
 		if err := each(tx, logsBucket, func(k, v []byte) error {
 			rec, _, err := decodeRecord(string(k), v)
 			if err == nil {

@@ -166,7 +166,7 @@ const maxDisputed = 16
 func (w *Witness) accept(ctx context.Context, l *listed, list *loglist.List, raw []byte) error {
 	var refused error
 	older := false
-	err := w.state.update(func(tx *bbolt.Tx) (bool, error) {
+	err := w.state.Update(func(tx *bbolt.Tx) (bool, error) {
 		named, err := nameList(tx, l.c.name(), list.Log)
 		if err != nil {
 			return false, err
@@ -311,7 +311,7 @@ func writeJSON(b *bbolt.Bucket, key []byte, v any) error {
 // their servers. A list that no configured key has signed is not followed any more.
 func (w *Witness) recallLists(ctx context.Context) error {
 	found := map[string]*storedList{}
-	err := w.state.view(func(tx *bbolt.Tx) error {
+	err := w.state.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(listsBucket)).ForEach(func(log, raw []byte) error {
 			var s storedList
 			if err := json.Unmarshal(raw, &s); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/trialog/trialog/api/evidence"
 	"github.com/trialog/trialog/api/loglist"
 	"github.com/trialog/trialog/api/statement"
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 const listURL = "https://log.test/v1/loglist"
@@ -363,7 +364,7 @@ func TestListFile(t *testing.T) {
 func TestListIsDurable(t *testing.T) {
 	s := newIssuer(t)
 	one, two := s.shard("1", 10), s.shard("2", 20)
-	for point, want := range map[string]int{beforeCommit: 1, afterCommit: 2} {
+	for point, want := range map[string]int{statefile.BeforeCommit: 1, statefile.AfterCommit: 2} {
 		w := listWorld(t, s)
 		witness, err := New(w.c)
 		if err != nil {
@@ -373,14 +374,14 @@ func TestListIsDurable(t *testing.T) {
 		if err := refresh(t, witness); err != nil {
 			t.Fatal(err)
 		}
-		witness.state.hook = func(at string) error {
+		witness.state.Hook = func(at string) error {
 			if at == point {
 				return errors.New("the disk is gone")
 			}
 			return nil
 		}
 		w.set("log.test", raw(s.list(2, one, two)))
-		if err := refresh(t, witness); !errors.Is(err, errCommit) || len(witness.origins()) != 1 {
+		if err := refresh(t, witness); !errors.Is(err, statefile.ErrCommit) || len(witness.origins()) != 1 {
 			t.Errorf("%s: %v, %v", point, err, witness.origins())
 		}
 		if err := witness.Close(); err != nil {

@@ -32,7 +32,7 @@ type look struct {
 
 // record reads the record and sorts what was found.
 func (l *look) record(found []*shown) error {
-	err := l.w.state.view(func(tx *bbolt.Tx) error {
+	err := l.w.state.View(func(tx *bbolt.Tx) error {
 		rec, note, err := readRecord(tx, l.f.origin)
 		if err != nil || rec == nil {
 			return err
@@ -193,7 +193,7 @@ func (l *look) write(ctx context.Context, s *shown, newest uint64) error {
 	if err != nil {
 		return fmt.Errorf("putting the adopted note together: %w", err)
 	}
-	err = l.w.state.update(func(tx *bbolt.Tx) (bool, error) {
+	err = l.w.state.Update(func(tx *bbolt.Tx) (bool, error) {
 		rec, _, err := readRecord(tx, l.f.origin)
 		if err != nil {
 			return false, err
@@ -254,7 +254,7 @@ func (l *look) adopt(ctx context.Context, s *shown) (bool, error) {
 		}
 	}
 	var ans answer
-	err := l.w.state.update(func(tx *bbolt.Tx) (commit bool, err error) {
+	err := l.w.state.Update(func(tx *bbolt.Tx) (commit bool, err error) {
 		ans, commit, err = l.w.judge(ctx, tx, l.f, req, s.logSigs)
 		return commit, err
 	})

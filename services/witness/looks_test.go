@@ -304,7 +304,7 @@ func TestRepeatedExtensionLines(t *testing.T) {
 	mustAdd(t, w, five.step(t, 0)) // one token
 	mustAdd(t, w, extended)        // the other one
 	writes := 0
-	w.state.hook = func(string) error { writes++; return nil }
+	w.state.Hook = func(string) error { writes++; return nil }
 	mustAdd(t, w, extended)
 	if rec := add(w, plain); rec.Code != http.StatusTooManyRequests {
 		t.Errorf("by turns: status %d", rec.Code)
@@ -318,7 +318,7 @@ func TestRepeatedExtensionLines(t *testing.T) {
 // cosignature.
 func TestHeldMeanwhile(t *testing.T) {
 	w := open(t, testConfig(t, newClock()))
-	err := w.state.update(func(tx *bbolt.Tx) (bool, error) {
+	err := w.state.Update(func(tx *bbolt.Tx) (bool, error) {
 		return true, tx.Bucket([]byte(heldBucket)).Put([]byte(testOrigin), []byte("it has signed two roots"))
 	})
 	if err != nil {

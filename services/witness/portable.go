@@ -22,7 +22,7 @@ type Journal struct {
 // journal reads what there is about a log.
 func (s *state) journal(origin string) (*Journal, error) {
 	j := &Journal{}
-	err := s.view(func(tx *bbolt.Tx) error {
+	err := s.View(func(tx *bbolt.Tx) error {
 		return errors.Join(
 			decodeAll(tx, evidenceBucket, origin, &j.Entries),
 			decodeAll(tx, disputedBucket, origin, &j.Lists),

@@ -97,7 +97,7 @@ func TestInspect(t *testing.T) {
 	if got := r.Logs[0]; got.Origin != testOrigin || got.Size != 5 || got.Time == 0 || got.State != "cosigning" || got.Evidence != 0 {
 		t.Errorf("%+v", got)
 	}
-	w.state.hook = func(string) error { return http.ErrAbortHandler }
+	w.state.Hook = func(string) error { return http.ErrAbortHandler }
 	add(w, grown(t, 8, 8, "").step(t, 5))
 	if rec := serve(w.Inspect(), http.MethodGet, InspectStatus); rec.Code != http.StatusInternalServerError {
 		t.Errorf("with a broken state file: status %d", rec.Code)

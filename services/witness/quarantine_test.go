@@ -13,6 +13,7 @@ import (
 	"github.com/trialog/trialog/api/checkpoint"
 	"github.com/trialog/trialog/api/evidence"
 	"github.com/trialog/trialog/api/verify"
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 // TestQuarantineAnswers: how a log in quarantine is answered, and that reads go on.
@@ -444,7 +445,7 @@ func TestPeersOnly(t *testing.T) {
 func TestAdoptionIsDurable(t *testing.T) {
 	five, eight := grown(t, 5, 5, ""), grown(t, 8, 8, "")
 	for _, own := range []bool{false, true} {
-		for _, point := range []string{beforeCommit, afterCommit} {
+		for _, point := range []string{statefile.BeforeCommit, statefile.AfterCommit} {
 			w := newWorld(t, 0)
 			w.before(w.c.StatePath, five.step(t, 0))
 			var keys []*checkpoint.SigningKey
@@ -456,13 +457,13 @@ func TestAdoptionIsDurable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			witness.state.hook = func(at string) error {
+			witness.state.Hook = func(at string) error {
 				if at == point {
 					return errors.New("the disk is gone")
 				}
 				return nil
 			}
-			if state, err := catchUp(t, witness); state != quarantined || !errors.Is(err, errCommit) {
+			if state, err := catchUp(t, witness); state != quarantined || !errors.Is(err, statefile.ErrCommit) {
 				t.Errorf("own %t, %s: %s, %v", own, point, state, err)
 			}
 			if rec := add(witness, eight.step(t, 5)); rec.Code == http.StatusOK {

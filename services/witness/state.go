@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
-	"sync"
-	"time"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/trialog/trialog/api/checkpoint"
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 // formatVersion is the format of the state file and of each record in it. A
@@ -76,87 +73,35 @@ func decodeRecord(origin string, raw []byte) (*record, *checkpoint.Note, error) 
 	return &r, note, nil
 }
 
-// errCommit is a transaction whose outcome is unknown: it may or may not be
-// found when the file is opened again.
-var errCommit = errors.New("committing the state file")
-
-// state is the one file that a witness's promise rests on. It is trusted to
-// give back what was committed; if an older copy is put in its place, the
-// witness can be made to cosign a fork.
-type state struct {
-	db *bbolt.DB
-
-	// hook is called before and after a commit by tests only; an error it
-	// returns stands for the disk's.
-	hook func(point string) error
-
-	// commits is held for writing while a commit is under way: bbolt's readers
-	// see a new page table before it is synced, and a cosignature that may yet
-	// be lost must not get out through the read interface.
-	commits sync.RWMutex
-
-	mu     sync.Mutex
-	broken error         // the commit error after which nothing is used any more
-	failed chan struct{} // closed when broken is set
-}
-
-const (
-	beforeCommit = "before commit" // failing here: nothing was stored
-	afterCommit  = "after commit"  // failing here: stored, but reported as failed
-)
+// state is the one file that a witness's promise rests on. If an older copy is
+// put in its place, the witness can be made to cosign a fork.
+type state struct{ *statefile.File }
 
 // openState opens the state file, or creates it when it is absent.
 func openState(path string, readOnly bool) (*state, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		// Two witnesses on one file would still agree, one after the other, but
-		// waiting for a lock that nobody gives up helps no operator.
-		Timeout:  time.Second,
-		ReadOnly: readOnly,
-	})
+	f, err := statefile.Open(path, statefile.Options{ReadOnly: readOnly, Prepare: prepare})
 	if err != nil {
-		return nil, fmt.Errorf("opening the state file: %w", err)
+		return nil, err
 	}
-	s := &state{db: db, failed: make(chan struct{})}
-	if readOnly {
-		return s, nil
-	}
-	// What a killed process wrote may be readable without being on the disk.
-	if err := errors.Join(db.Sync(), s.prepare(path)); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return s, nil
+	return &state{f}, nil
 }
 
 // prepare creates the buckets of a new file and checks the format of an old one.
-func (s *state) prepare(path string) error {
-	err := s.update(func(tx *bbolt.Tx) (bool, error) {
-		want := []byte(strconv.Itoa(formatVersion))
-		if meta := tx.Bucket([]byte(metaBucket)); meta != nil {
-			if got := meta.Get([]byte("format")); !bytes.Equal(got, want) {
-				return false, fmt.Errorf("the state file has format %q, expected %q", got, want)
-			}
-			return createBuckets(tx)
+func prepare(tx *bbolt.Tx) (changed bool, err error) {
+	want := []byte(strconv.Itoa(formatVersion))
+	if meta := tx.Bucket([]byte(metaBucket)); meta != nil {
+		if got := meta.Get([]byte("format")); !bytes.Equal(got, want) {
+			return false, fmt.Errorf("the state file has format %q, expected %q", got, want)
 		}
-		if _, err := createBuckets(tx); err != nil {
-			return false, err
-		}
-		if _, err := tx.CreateBucket([]byte(metaBucket)); err != nil {
-			return false, fmt.Errorf("creating bucket %s of the state file: %w", metaBucket, err)
-		}
-		return true, tx.Bucket([]byte(metaBucket)).Put([]byte("format"), want)
-	})
-	if err != nil {
-		return err
+		return createBuckets(tx)
 	}
-	// bbolt syncs the file, not the name of a file it has just created.
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("opening the state file's directory: %w", err)
+	if _, err := createBuckets(tx); err != nil {
+		return false, err
 	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("syncing the state file's directory: %w", err)
+	if _, err := tx.CreateBucket([]byte(metaBucket)); err != nil {
+		return false, fmt.Errorf("creating bucket %s of the state file: %w", metaBucket, err)
 	}
-	return nil
+	return true, tx.Bucket([]byte(metaBucket)).Put([]byte("format"), want)
 }
 
 // createBuckets creates those that are missing, and says whether any was: files of
@@ -174,92 +119,9 @@ func createBuckets(tx *bbolt.Tx) (created bool, err error) {
 	return created, nil
 }
 
-// update runs fn in the only write transaction there is, and commits when fn
-// says so. When it returns nil, what fn wrote is on the disk (fsync). An error
-// that wraps errCommit means that the outcome is unknown; then every later call
-// fails, because after a failed fsync the kernel may have dropped the pages
-// while reads still see them. Only opening the file again tells what is there.
-func (s *state) update(fn func(*bbolt.Tx) (commit bool, err error)) (err error) {
-	if err := s.err(); err != nil {
-		return err
-	}
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return fmt.Errorf("beginning a transaction: %w", err)
-	}
-	// After a commit this does nothing; it is for the other ways out.
-	defer func() { _ = tx.Rollback() }()
-	// Asked again, because another transaction may have failed meanwhile.
-	if err := s.err(); err != nil {
-		return err
-	}
-	commit, err := fn(tx)
-	if err != nil || !commit {
-		return err
-	}
-	s.commits.Lock()
-	defer s.commits.Unlock()
-	// A panic in the middle of a commit is an unknown outcome too, and the server
-	// lives on after one.
-	err = errPanicked
-	defer func() {
-		if err != nil {
-			err = s.fail(err)
-		}
-	}()
-	err = s.commit(tx)
-	return err
-}
-
-var errPanicked = errors.New("the commit panicked")
-
-func (s *state) commit(tx *bbolt.Tx) error {
-	if err := s.at(beforeCommit); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	return s.at(afterCommit)
-}
-
-func (s *state) at(point string) error {
-	if s.hook == nil {
-		return nil
-	}
-	return s.hook(point)
-}
-
-func (s *state) fail(cause error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken == nil {
-		s.broken = fmt.Errorf("%w: %w", errCommit, cause)
-		close(s.failed)
-	}
-	return s.broken
-}
-
-// err is the commit error that broke the state, or nil.
-func (s *state) err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.broken
-}
-
-// view runs fn in a read transaction that sees durable data only.
-func (s *state) view(fn func(*bbolt.Tx) error) error {
-	s.commits.RLock()
-	defer s.commits.RUnlock()
-	if err := s.err(); err != nil {
-		return err
-	}
-	return s.db.View(fn)
-}
-
 // empty tells whether the file holds no checkpoint of any log.
 func (s *state) empty() (empty bool, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
+	err = s.View(func(tx *bbolt.Tx) error {
 		first, _ := tx.Bucket([]byte(logsBucket)).Cursor().First()
 		empty = first == nil
 		return nil
@@ -269,7 +131,7 @@ func (s *state) empty() (empty bool, err error) {
 
 // note returns the recorded note of an origin, nil if there is none.
 func (s *state) note(origin string) (raw []byte, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
+	err = s.View(func(tx *bbolt.Tx) error {
 		r, _, err := readRecord(tx, origin)
 		if r != nil {
 			raw = r.Note
@@ -299,13 +161,6 @@ func writeRecord(tx *bbolt.Tx, origin string, r *record) error {
 	}
 	if err := tx.Bucket([]byte(logsBucket)).Put([]byte(origin), raw); err != nil {
 		return fmt.Errorf("writing the record of %q: %w", origin, err)
-	}
-	return nil
-}
-
-func (s *state) close() error {
-	if err := s.db.Close(); err != nil {
-		return fmt.Errorf("closing the state file: %w", err)
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/trialog/trialog/services/internal/statefile"
 )
 
 // TestFailedWriteGivesNoSignature: each way in which a durable write fails, also
@@ -23,8 +25,8 @@ func TestFailedWriteGivesNoSignature(t *testing.T) {
 		// persisted is whether a restart finds the write.
 		persisted bool
 	}{
-		"failed":               {beforeCommit, false},
-		"failed but persisted": {afterCommit, true},
+		"failed":               {statefile.BeforeCommit, false},
+		"failed but persisted": {statefile.AfterCommit, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t, newClock())
@@ -35,18 +37,18 @@ func TestFailedWriteGivesNoSignature(t *testing.T) {
 			five, eight := grown(t, 5, 5, ""), grown(t, 8, 8, "")
 			mustAdd(t, w, five.step(t, 0))
 			fault := errors.New("disk on fire")
-			w.state.hook = func(point string) error {
+			w.state.Hook = func(point string) error {
 				if point == tc.point {
 					return fault
 				}
 				return nil
 			}
 			checkNoSignature(t, w, eight.step(t, 5))
-			if err := w.Run(context.Background()); !errors.Is(err, fault) || !errors.Is(err, errCommit) {
+			if err := w.Run(context.Background()); !errors.Is(err, fault) || !errors.Is(err, statefile.ErrCommit) {
 				t.Errorf("Run: %v", err)
 			}
 			// The disk has healed, but what it holds is not known any more.
-			w.state.hook = nil
+			w.state.Hook = nil
 			checkNoSignature(t, w, eight.step(t, 5))
 			checkNoSignature(t, w, five.step(t, 5))
 			if err := w.Close(); err != nil {
@@ -88,7 +90,7 @@ func TestReadOnlyStateGivesNoSignature(t *testing.T) {
 	}
 	five := grown(t, 5, 5, "")
 	mustAdd(t, w, five.step(t, 0))
-	if err := w.state.close(); err != nil {
+	if err := w.state.Close(); err != nil {
 		t.Fatal(err)
 	}
 	// First with the file closed under the witness, then opened read-only.
@@ -112,7 +114,7 @@ func TestReadOnlyStateGivesNoSignature(t *testing.T) {
 func TestJournalFailureStillRefuses(t *testing.T) {
 	w := open(t, testConfig(t, newClock()))
 	mustAdd(t, w, grown(t, 5, 5, "").step(t, 0))
-	w.state.hook = func(string) error { return errors.New("disk on fire") }
+	w.state.Hook = func(string) error { return errors.New("disk on fire") }
 	if rec := add(w, addBody(5, nil, signed(t, grown(t, 5, 2, "x").checkpoint(t), logKey(t)))); rec.Code != 422 {
 		t.Errorf("status %d, body %s", rec.Code, rec.Body)
 	}
@@ -130,7 +132,7 @@ func TestPanicInTransaction(t *testing.T) {
 				t.Error("no panic")
 			}
 		}()
-		_ = w.state.update(func(*bbolt.Tx) (bool, error) { panic("bug") })
+		_ = w.state.Update(func(*bbolt.Tx) (bool, error) { panic("bug") })
 	}()
 	mustAdd(t, w, grown(t, 5, 5, "").step(t, 0))
 }
@@ -138,9 +140,9 @@ func TestPanicInTransaction(t *testing.T) {
 // TestPanicInCommit: nobody knows what the disk holds then, so nothing is cosigned
 // any more, although the server outlives the request.
 func TestPanicInCommit(t *testing.T) {
-	for _, point := range []string{beforeCommit, afterCommit} {
+	for _, point := range []string{statefile.BeforeCommit, statefile.AfterCommit} {
 		w := open(t, testConfig(t, newClock()))
-		w.state.hook = func(at string) error {
+		w.state.Hook = func(at string) error {
 			if at == point {
 				panic("bug")
 			}
@@ -150,9 +152,9 @@ func TestPanicInCommit(t *testing.T) {
 			defer func() { _ = recover() }()
 			add(w, grown(t, 5, 5, "").step(t, 0))
 		}()
-		w.state.hook = nil
+		w.state.Hook = nil
 		checkNoSignature(t, w, grown(t, 5, 5, "").step(t, 0))
-		if err := w.state.err(); !errors.Is(err, errCommit) {
+		if err := w.state.Err(); !errors.Is(err, statefile.ErrCommit) {
 			t.Errorf("%s: the state says %v", point, err)
 		}
 	}
@@ -185,7 +187,7 @@ func TestStateSurvivesRestart(t *testing.T) {
 func TestDamagedStateIsRefused(t *testing.T) {
 	good := func(t *testing.T, w *Witness) record {
 		var r record
-		err := w.state.view(func(tx *bbolt.Tx) error {
+		err := w.state.View(func(tx *bbolt.Tx) error {
 			return json.Unmarshal(tx.Bucket([]byte(logsBucket)).Get([]byte(testOrigin)), &r)
 		})
 		if err != nil {
@@ -211,7 +213,7 @@ func TestDamagedStateIsRefused(t *testing.T) {
 			mustAdd(t, w, grown(t, 5, 5, "").step(t, 0))
 			r := good(t, w)
 			raw := damage(&r)
-			err := w.state.update(func(tx *bbolt.Tx) (bool, error) {
+			err := w.state.Update(func(tx *bbolt.Tx) (bool, error) {
 				return true, tx.Bucket([]byte(logsBucket)).Put([]byte(testOrigin), raw)
 			})
 			if err != nil {
@@ -232,35 +234,26 @@ func marshal(t *testing.T, v any) []byte {
 	return raw
 }
 
-// TestStateIsSynced: killing a process shows nothing about fsync, so the setting
-// itself is looked at.
-func TestStateIsSynced(t *testing.T) {
-	w := open(t, testConfig(t, newClock()))
-	if w.state.db.NoSync || w.state.db.NoGrowSync {
-		t.Error("the state file is not synced")
-	}
-}
-
 func TestOtherFormatIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	s, err := openState(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.update(func(tx *bbolt.Tx) (bool, error) {
+	err = s.Update(func(tx *bbolt.Tx) (bool, error) {
 		return true, tx.Bucket([]byte(metaBucket)).Put([]byte("format"), []byte("2"))
 	})
-	if err = errors.Join(err, s.close()); err != nil {
+	if err = errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := openState(path, false); err == nil {
-		t.Error("accepted", s.close())
+		t.Error("accepted", s.Close())
 	}
 	if err := os.WriteFile(path, bytes.Repeat([]byte("not a state file"), 1024), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := openState(path, false); err == nil {
-		t.Error("a file of rubbish was accepted", s.close())
+		t.Error("a file of rubbish was accepted", s.Close())
 	}
 }
 

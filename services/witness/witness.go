@@ -129,7 +129,7 @@ func New(c Config) (*Witness, error) {
 	}
 	w.state = s
 	if err := w.recall(); err != nil {
-		return nil, errors.Join(fmt.Errorf("making a witness: %w", err), s.close())
+		return nil, errors.Join(fmt.Errorf("making a witness: %w", err), s.Close())
 	}
 	return w, nil
 }
@@ -226,8 +226,8 @@ func (w *Witness) Run(ctx context.Context) error {
 		return nil
 	case <-w.closed:
 		return nil
-	case <-w.state.failed:
-		return fmt.Errorf("running the witness: %w", w.state.err())
+	case <-w.state.Failed():
+		return fmt.Errorf("running the witness: %w", w.state.Err())
 	}
 }
 
@@ -236,7 +236,7 @@ func (w *Witness) Run(ctx context.Context) error {
 func (w *Witness) Close() (err error) {
 	w.closing.Do(func() {
 		close(w.closed)
-		err = errors.Join(w.state.close(), closeAll(w.closers))
+		err = errors.Join(w.state.Close(), closeAll(w.closers))
 	})
 	return err
 }
